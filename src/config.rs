@@ -1,21 +1,28 @@
 //! The configuration: typed, complete and valid by construction.
 //!
-//! It is read from `proxy.yaml` before any port is bound. Whatever results can be served: every limit is in its range, every
+//! [`Config::load`] reads `proxy.yaml` before any port is bound. Whatever it returns can be served: every limit is in its range, every
 //! address has the form of one, every slot has exactly one shard. What is wrong is told with its file, line, key and remedy. Each layer
 //! is handed its own small struct and never looks anything up.
 //!
 //! The `Default` impls below are the one place where defaults stand; `proxy.yaml` at the top of the repository documents them and a
 //! test holds it equal.
 
+mod error;
+mod raw;
+mod read;
 mod secret;
+mod slots;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+pub use error::ConfigError;
 pub use secret::Secret;
+use serde::Deserialize;
 
 use crate::node_addr::NodeAddr;
 
@@ -51,6 +58,18 @@ impl Config {
             log: LogConfig::default(),
         }
     }
+
+    /// Reads and checks the file at `path`, and the password files it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Checks `text`; errors call it `name`.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        read::config(text, name)
+    }
 }
 
 /// Where clients connect and how they are let in.
@@ -79,7 +98,8 @@ impl Default for ListenConfig {
 }
 
 /// What plain commands owe to transactions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Isolation {
     /// Plain commands respect locks: every history is strictly serializable.
     Strict,
@@ -115,7 +135,7 @@ impl ClusterConfig {
 pub struct StaticConfig {
     /// How many databases `SELECT` offers; every shard must have as many.
     pub databases: u16,
-    /// The shards in the order of the file, at least one; their slots cover the keyspace exactly once.
+    /// The shards in the order of the file, at least one.
     pub shards: Vec<StaticShard>,
 }
 
@@ -131,7 +151,8 @@ pub struct StaticShard {
     pub name: String,
     /// Where the server listens.
     pub address: NodeAddr,
-    /// Ascending, disjoint; never empty.
+    /// Ascending and disjoint. Either every shard names its slots and they cover the keyspace exactly once, or none does and it is
+    /// divided evenly.
     pub slots: Vec<RangeInclusive<u16>>,
 }
 
@@ -216,7 +237,8 @@ impl Default for TransactionConfig {
 }
 
 /// What happens to a command whose keys are on several participants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MultiKey {
     /// It is atomic and isolated, as on one server.
     Atomic,
@@ -275,7 +297,8 @@ impl Default for LogConfig {
 }
 
 /// How important an event must be to be logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are the usual ones")]
 pub enum LogLevel {
     Error,
@@ -286,7 +309,8 @@ pub enum LogLevel {
 }
 
 /// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -296,3 +320,6 @@ pub enum LogFormat {
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+
+#[cfg(test)]
+mod tests;
