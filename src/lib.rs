@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod node_addr;
+pub mod command;
 pub mod resp;
 pub mod slot;
 pub mod topology;
