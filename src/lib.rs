@@ -1,4 +1,5 @@
 //! weft: a Redis proxy whose MULTI/EXEC is atomic and isolated across shards.
 
 pub mod resp;
+pub mod session;
 pub mod slot;
