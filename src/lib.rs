@@ -1,5 +1,6 @@
 //! weft: a Redis proxy whose MULTI/EXEC is atomic and isolated across shards.
 
+pub mod command;
 pub mod resp;
 pub mod session;
 pub mod slot;
