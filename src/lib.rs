@@ -1,6 +1,9 @@
 //! weft: a Redis proxy whose MULTI/EXEC is atomic and isolated across shards.
 
 pub mod command;
+pub mod config;
+pub mod node_addr;
 pub mod resp;
 pub mod session;
 pub mod slot;
+pub mod topology;
