@@ -2,12 +2,11 @@
 
 pub mod command;
 pub mod config;
-pub mod metrics;
 pub mod node_addr;
 pub mod resp;
 pub mod route;
-pub mod session;
+//pub mod session;
 pub mod slot;
 pub mod topology;
-pub mod txn;
+//pub mod txn;
 pub mod upstream;
