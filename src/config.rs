@@ -11,6 +11,7 @@ mod error;
 mod raw;
 mod read;
 mod secret;
+mod show;
 mod slots;
 
 use std::net::{Ipv4Addr, SocketAddr};

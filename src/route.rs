@@ -1,6 +1,8 @@
 //! Where a request goes: its keys, the participants they belong to, and the shards that hold those.
 
-use crate::command::{self, Access, CommandSpec, KeyError, Keys};
+use smallvec::SmallVec;
+
+use crate::command::{self, Access, CommandSpec, KeyError, KeyRef, Keys};
 use crate::resp::Request;
 use crate::slot::Slot;
 use crate::topology::{Mode, ShardId, SlotMap};
@@ -29,15 +31,29 @@ impl Place {
     }
 }
 
-/// A key of a request with the participant it belongs to.
-#[derive(Clone, Copy, Debug)]
-pub struct PlacedKey {
-    /// The argument that names the key.
-    pub index: u32,
-    /// What the command does to it.
-    pub access: Access,
-    /// Where it lives.
+/// A command whose keys all lie in one participant.
+#[derive(Clone, Debug)]
+pub struct Routed {
+    /// Its row in the command table.
+    pub spec: &'static CommandSpec,
+    /// The request.
+    pub request: Request,
+    /// Where it goes.
     pub place: Place,
+    /// Its keys; a few commands have none.
+    pub keys: Keys,
+}
+
+impl Routed {
+    /// Whether it may change data.
+    pub fn writes(&self) -> bool {
+        self.spec.is_write() || self.keys.iter().any(|key| key.access == Access::Write)
+    }
+
+    /// The names of its keys.
+    pub fn key_names(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        self.keys.iter().map(|key| self.request.arg(key.index as usize))
+    }
 }
 
 /// Why a request has no place to go.
@@ -51,32 +67,43 @@ pub enum RouteError {
     Internal,
 }
 
-/// The keys of `request` in the order of its arguments, each with its place.
-pub type PlacedKeys = smallvec::SmallVec<[PlacedKey; 2]>;
+/// What became of a request that was to be routed.
+#[derive(Clone, Debug)]
+pub enum Route {
+    /// One participant has all its keys.
+    One(Routed),
+    /// Several have: the keys with their places.
+    Several(SmallVec<[(KeyRef, Place); 4]>),
+}
 
-/// Finds the keys of `request` and their places.
+/// Finds the keys of `request`, and the participants that they belong to.
 ///
 /// # Errors
 /// See [`RouteError`].
-pub fn place(map: &SlotMap, db: u32, spec: &CommandSpec, request: &Request) -> Result<PlacedKeys, RouteError> {
+pub fn route(map: &SlotMap, db: u32, spec: &'static CommandSpec, request: &Request) -> Result<Route, RouteError> {
     let mut keys = Keys::new();
     command::keys(spec, request, &mut keys).map_err(RouteError::Keys)?;
-    keys.iter()
-        .map(|key| {
-            let name = request.arg(key.index as usize);
-            if is_internal(name) {
-                return Err(RouteError::Internal);
-            }
-            let place = Place::of(map, db, name).ok_or(RouteError::Unowned)?;
-            Ok(PlacedKey { index: key.index, access: key.access, place })
-        })
-        .collect()
+    let place_of = |key: &KeyRef| {
+        let name = request.arg(key.index as usize);
+        if is_internal(name) { Err(RouteError::Internal) } else { Place::of(map, db, name).ok_or(RouteError::Unowned) }
+    };
+    let [first, rest @ ..] = &keys[..] else {
+        let place = Place::of(map, db, b"").ok_or(RouteError::Unowned)?;
+        return Ok(Route::One(Routed { spec, request: request.clone(), place, keys }));
+    };
+    let place = place_of(first)?;
+    for key in rest {
+        if place_of(key)? != place {
+            let placed: Result<_, RouteError> = keys.iter().map(|key| Ok((*key, place_of(key)?))).collect();
+            return placed.map(Route::Several);
+        }
+    }
+    Ok(Route::One(Routed { spec, request: request.clone(), place, keys }))
 }
 
-/// The place that all of `keys` share, if they do and there is one.
-pub fn common(keys: &[PlacedKey]) -> Option<Place> {
-    let first = keys.first()?.place;
-    keys.iter().all(|key| key.place == first).then_some(first)
+/// Sends a request whose keys cannot be told, or that has none, to some place.
+pub fn anywhere(map: &SlotMap, spec: &'static CommandSpec, request: Request) -> Option<Routed> {
+    Some(Routed { spec, request, place: Place::of(map, 0, b"")?, keys: Keys::new() })
 }
 
 /// Whether `key` is in the part of the keyspace that weft keeps for itself.

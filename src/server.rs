@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::metrics::Metrics;
 use crate::session::ClientRegistry;
 use crate::topology::Topology;
 
@@ -24,17 +24,31 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
-    pub(crate) metrics: Arc<Metrics>,
     pub(crate) started: Instant,
     /// Becomes true when the process is to stop.
     pub(crate) stop: watch::Receiver<bool>,
 }
 
-/// Serves clients as `config` says until `stopped` completes, then closes all connections and returns.
+/// Serves clients as `config` says until SIGTERM or SIGINT, then closes all connections and returns.
 ///
 /// # Errors
 /// When the shards cannot be found or the port cannot be bound, before any client was served.
-pub async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> {
+pub fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        let stopped = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        serve(config, stopped).await
+    })
+}
+
+async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
     let topology = Topology::start(&config.topology, &config.upstream).await.context("cannot find the shards")?;
     let workers = config.listen.worker_count().get();
@@ -43,7 +57,6 @@ pub async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<
     let (stop, stop_seen) = watch::channel(false);
     let shared = Shared {
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
-        metrics: Arc::new(Metrics::new(workers)),
         started: Instant::now(),
         stop: stop_seen,
         config,

@@ -13,6 +13,7 @@ mod local;
 mod multi;
 mod registry;
 mod rescue;
+mod split;
 mod task;
 mod window;
 
@@ -26,12 +27,11 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 pub use client::{ClientState, Peer};
-pub use registry::ClientRegistry;
+pub use registry::{ClientRegistry, Registration};
 
 use crate::command::{CommandSpec, Flags, LookupError};
 use crate::config::{Config, Isolation};
-use crate::metrics::WorkerMetrics;
-use crate::resp::{Limits, ProtocolError, ReplyWriter, Request};
+use crate::resp::{Limits, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
 use crate::txn::Engine;
 use crate::txn::watch::Watch;
@@ -53,8 +53,6 @@ pub struct Context {
     pub registry: Arc<ClientRegistry>,
     /// The topology's control plane.
     pub topology: Topology,
-    /// Counters.
-    pub metrics: Arc<WorkerMetrics>,
     /// What sockets are read into; see `task`.
     pub scratch: RefCell<BytesMut>,
     /// When the process started.
@@ -71,6 +69,8 @@ impl Context {
 struct Session {
     context: Rc<Context>,
     client: ClientState,
+    /// Keeps the client listed.
+    _registration: Registration,
     window: Rc<Window>,
     mode: Mode,
     /// The keys that EXEC depends on.
@@ -98,10 +98,11 @@ struct Pending {
 }
 
 /// Serves a client until it goes or is sent away.
-pub async fn serve(context: Rc<Context>, client: ClientState, stream: TcpStream) {
+pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
     let session = Session {
         context,
         client,
+        _registration: registration,
         window: Window::new(),
         mode: Mode::Plain,
         watch: None,
@@ -136,7 +137,7 @@ impl Session {
                 self.client.begin(spec.name, self.context.engine.now());
                 return Some(Pending { spec, request });
             }
-            Ok(_) => self.reply(|reply| rescue::no_auth(reply)),
+            Ok(_) => self.reply(|reply| reply.error(error_reply::NOAUTH)),
             Err(error) => self.refuse_lookup(&error, &request),
         }
         None
@@ -144,7 +145,7 @@ impl Session {
 
     fn refuse_lookup(&mut self, error: &LookupError, request: &Request) {
         if !self.client.authenticated {
-            return self.reply(|reply| rescue::no_auth(reply));
+            return self.reply(|reply| reply.error(error_reply::NOAUTH));
         }
         self.spoil();
         self.reply(|reply| rescue::lookup(reply, error, request));

@@ -1,7 +1,7 @@
 //! From a request to its row. Hot: runs once for every command; no allocation.
 //!
-//! Names are at most [`LONGEST`] bytes long, so a name in lower case is three machine words, compared as such. They sit in an open
-//! hash table that is built at compile time; it is sparse enough that nearly every probe is the first.
+//! Names are at most [`LONGEST`] bytes long, so that a name is three machine words, folded to lower case and compared as such. They
+//! sit in an open hash table that is built at compile time; it is sparse enough that nearly every probe is the first.
 
 use super::spec::CommandSpec;
 use super::table::COMMANDS;
@@ -56,43 +56,57 @@ fn subcommand(container: &'static CommandSpec, name: &[u8]) -> Option<&'static C
     container.subcommands.iter().find(|spec| spec.name.as_bytes()[prefix..].eq_ignore_ascii_case(name))
 }
 
-/// A command's name in lower case, padded with zeros, and its length (a name may contain zeros).
+/// A command's name in lower case as three words. Together with the length they are the name: shorter names read some bytes twice
+/// instead of copying them into a padded buffer, which would cost several times the rest of the lookup.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Name {
-    words: [u64; LONGEST / 8],
+    words: [u64; 3],
     len: usize,
 }
 
 impl Name {
-    const NONE: Self = Self { words: [0; LONGEST / 8], len: 0 };
+    const NONE: Self = Self { words: [0; 3], len: 0 };
 
     #[inline]
     const fn new(name: &[u8]) -> Option<Self> {
-        if name.len() > LONGEST {
-            return None;
-        }
-        let mut bytes = [0; LONGEST];
-        bytes.split_at_mut(name.len()).0.copy_from_slice(name);
-        bytes.make_ascii_lowercase();
-        let mut words = [0; LONGEST / 8];
-        let mut rest: &[u8] = &bytes;
-        let mut at = 0;
-        while let Some((word, more)) = rest.split_first_chunk() {
-            words[at] = u64::from_le_bytes(*word);
-            at += 1;
-            rest = more;
-        }
-        Some(Self { words, len: name.len() })
+        let len = name.len();
+        let words = match len {
+            1..=3 => [name[0] as u64 | (name[len / 2] as u64) << 8 | (name[len - 1] as u64) << 16, 0, 0],
+            4..=7 => match (name.first_chunk(), name.last_chunk()) {
+                (Some(first), Some(last)) => [u32::from_le_bytes(*first) as u64 | (u32::from_le_bytes(*last) as u64) << 32, 0, 0],
+                _ => return None,
+            },
+            8..=LONGEST => match (name.first_chunk(), name.split_at(len / 2 - 4).1.first_chunk(), name.last_chunk()) {
+                (Some(first), Some(middle), Some(last)) => {
+                    [u64::from_le_bytes(*first), u64::from_le_bytes(*middle), u64::from_le_bytes(*last)]
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        Some(Self { words: [lower(words[0]), lower(words[1]), lower(words[2])], len })
     }
 
     #[inline]
     const fn slot(&self) -> usize {
-        let folded = self.words[0] ^ self.words[1].rotate_left(23) ^ self.words[2].rotate_left(41);
+        let folded = self.words[0] ^ self.words[1].rotate_left(23) ^ self.words[2].rotate_left(41) ^ self.len as u64;
         (folded.wrapping_mul(MULTIPLIER) >> (u64::BITS - SLOTS.trailing_zeros())) as usize
     }
 }
 
-/// The longest name there is room for; a longer one in the table does not compile.
+/// ASCII letters in lower case, all eight bytes at once: a byte's top bit is set where it is at least `A`, and cleared again where it is
+/// beyond `Z`; moved to the place of 0x20 it turns an upper case letter into a lower case one.
+#[inline]
+const fn lower(word: u64) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let low = word & all(0x7f);
+    let upper = (low + all(0x80 - b'A')) & !(low + all(0x7f - b'Z')) & !word & all(0x80);
+    word | upper >> 2
+}
+
+/// The longest name there is room for, three words; a longer one in the table does not compile.
 const LONGEST: usize = 24;
 /// A power of two, several times the number of commands.
 const SLOTS: usize = 1024;
@@ -119,7 +133,7 @@ const fn build() -> [(Name, u16); SLOTS] {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
+#[expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -167,6 +181,26 @@ mod tests {
         assert_eq!(name_of(&["", "k"]), Err("unknown"));
         assert_eq!(name_of(&["get get get get get get get", "k"]), Err("unknown"));
         assert_eq!(name_of(&["xxxxxxxxxxxxxxxxxxxxxxxx", "k"]), Err("unknown"));
+    }
+
+    #[test]
+    fn every_byte_folds_as_in_ascii() {
+        for byte in 0..=u8::MAX {
+            let folded = byte.to_ascii_lowercase();
+            assert_eq!(lower(u64::from_le_bytes([byte; 8])), u64::from_le_bytes([folded; 8]), "{byte}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_any_byte_changed_is_another() {
+        for spec in COMMANDS {
+            let name = spec.name.as_bytes();
+            for at in 0..name.len() {
+                let mut changed = name.to_vec();
+                changed[at] = b'#';
+                assert!(find(&changed).is_none(), "{}", changed.escape_ascii());
+            }
+        }
     }
 
     #[test]

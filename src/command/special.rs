@@ -13,7 +13,7 @@ pub fn may_wait(spec: &CommandSpec, request: &Request) -> bool {
     spec.flags.contains(Flags::BLOCKING) && (spec.key_rule != KeyRule::Streams || stream_options(request).0)
 }
 
-/// BITFIELD key [GET type offset | OVERFLOW how | SET .. | INCRBY ..]*
+/// `BITFIELD key [GET type offset | OVERFLOW how | SET .. | INCRBY ..]*`
 pub(super) fn bitfield(request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     let mut index = 2;
     while index < request.argc() {
@@ -26,14 +26,14 @@ pub(super) fn bitfield(request: &Request, keys: &mut Keys) -> Result<(), KeyErro
     push(keys, 1, Access::Read)
 }
 
-/// COPY source destination [DB database] [REPLACE]
+/// `COPY source destination [DB database] [REPLACE]`
 pub(super) fn copy(request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     push(keys, 1, Access::Read)?;
     push(keys, 2, Access::Write)?;
     if (3..request.argc()).any(|index| is(request, index, "DB")) { Err(KeyError::OtherDatabase) } else { Ok(()) }
 }
 
-/// GEORADIUS key .. [COUNT n] [STORE key] [STOREDIST key], the options from where the spec says. Should there be several
+/// `GEORADIUS key .. [COUNT n] [STORE key] [STOREDIST key]`, the options from where the spec says. Should there be several
 /// destinations, all are returned, although only the last is written.
 pub(super) fn georadius(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     push(keys, 1, Access::Read)?;
@@ -54,7 +54,7 @@ pub(super) fn georadius(spec: &CommandSpec, request: &Request, keys: &mut Keys) 
     Ok(())
 }
 
-/// SORT key [BY pattern] [LIMIT offset count] [GET pattern]* [STORE destination]
+/// `SORT key [BY pattern] [LIMIT offset count] [GET pattern]* [STORE destination]`
 pub(super) fn sort(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     push(keys, 1, Access::Read)?;
     let (mut destination, mut pattern) = (None, false);

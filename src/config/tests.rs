@@ -182,3 +182,14 @@ fn a_file_that_is_not_there_is_told_by_name() {
                     name a readable file with --config, or copy the documented sample `proxy.yaml`";
     assert_eq!(error, expected);
 }
+
+#[test]
+fn what_check_prints_is_the_same_configuration() {
+    let text = "topology: {static: {shards: [{name: a, address: 'h:1', slots: [0-9, 10-16383]}]}}\nworkers: 3\nisolation: relaxed\n";
+    for text in [text, "topology: {cluster: {seeds: ['h:1', '[::1]:2']}}\nworkers: 3\nlog: {level: warn, format: json}\n"] {
+        let config = Config::parse(text, "proxy.yaml").unwrap();
+        assert_eq!(Config::parse(&config.to_string(), "printed").unwrap(), config);
+    }
+    let secret = Config::parse(&format!("{SHARDS}password: tr0ub4dor\n"), "proxy.yaml").unwrap().to_string();
+    assert!(secret.contains("password: \"***\"") && !secret.contains("tr0ub4dor"));
+}

@@ -116,6 +116,16 @@ pub fn not_supported(name: &str) -> String {
     format!("ERR '{name}' is not supported by weft yet")
 }
 
+/// A command that a proxy will never carry out; `reason` says why.
+pub fn refused(name: &str, reason: &str) -> String {
+    format!("ERR '{name}' is refused by weft: {reason}")
+}
+
+/// A command whose keys are on several shards, where weft cannot yet carry it out.
+pub fn several_shards(name: &str) -> String {
+    format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
 /// More commands, or more bytes of them, queued after MULTI than the configuration allows; EXEC will be refused.
 /// `limit` is the option's name.
 pub fn queue_limit(limit: &str, max: usize) -> String {

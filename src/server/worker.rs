@@ -18,7 +18,7 @@ use super::Shared;
 use crate::config::Secret;
 use crate::resp::error_reply;
 use crate::session::{self, Context, Peer};
-use crate::txn::{Engine, script};
+use crate::txn::{Engine, Script};
 use crate::upstream::{Handshake, Upstreams};
 
 /// Runs worker `index` until the process stops.
@@ -50,18 +50,16 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
     let handshake = Handshake {
         username: upstream.username.clone(),
         password: upstream.password.as_ref().map(|password: &Secret| password.expose().to_owned()),
-        preload: script::loads().into(),
+        preload: Script::ALL.map(Script::load).into(),
     };
     let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone());
-    let metrics = shared.metrics.worker(index);
-    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, Arc::clone(&metrics));
+    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index);
     Rc::new(Context {
         config: Arc::clone(&shared.config),
         upstreams,
         engine,
         registry: Arc::clone(&shared.registry),
         topology: shared.topology.clone(),
-        metrics,
         scratch: RefCell::new(BytesMut::new()),
         started: shared.started,
     })
@@ -89,13 +87,11 @@ fn admit(mut stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, session
     let _ = stream.set_nodelay(true);
     let peer = Peer { addr, laddr, fd: stream.as_raw_fd() };
     let authenticated = context.config.listen.password.is_none();
-    match context.registry.register(peer, authenticated, context.engine.now()) {
-        Some(client) => {
-            context.metrics.connections_accepted.add();
-            sessions.spawn_local(session::serve(Rc::clone(context), client, stream));
+    match context.registry.admit(peer, authenticated, context.engine.now()) {
+        Some((client, registration)) => {
+            sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
         }
         None => {
-            context.metrics.connections_rejected.add();
             sessions.spawn_local(async move {
                 // Told as a courtesy: whether it arrives is the client's affair.
                 let _ = stream.write_all(format!("-{}\r\n", error_reply::MAX_CLIENTS).as_bytes()).await;
@@ -117,8 +113,8 @@ async fn housekeeping(context: &Context) {
 }
 
 async fn follow_topology(context: &Context) {
-    let mut topology = context.topology.clone();
-    while let Some(map) = topology.next().await {
+    loop {
+        let map = context.topology.changed_since(context.upstreams.map().epoch()).await;
         context.upstreams.apply(map);
     }
 }

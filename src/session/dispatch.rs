@@ -1,8 +1,6 @@
 //! Hot path: the one match on how a command is handled.
 
-use super::local::{self, LocalOutcome};
-use super::multi::Queue;
-use super::{Mode, Pending, Session, rescue};
+use super::{Mode, Pending, Session};
 use crate::command::Handling;
 use crate::resp::error_reply;
 
@@ -19,7 +17,7 @@ pub(super) enum Step {
 impl Session {
     /// Sends `pending` on its way.
     pub(super) fn dispatch(&mut self, pending: Pending) -> Step {
-        if self.client.is_silent() {
+        if self.client.reply_mode.mutes() {
             return Step::Alone(pending);
         }
         self.dispatch_aloud(pending)
@@ -27,16 +25,15 @@ impl Session {
 
     /// Like [`dispatch`](Self::dispatch) when the client wants to hear the reply.
     pub(super) fn dispatch_aloud(&mut self, pending: Pending) -> Step {
-        if matches!(self.mode, Mode::Multi(_)) && !pending.spec.runs_inside_multi() {
+        if matches!(self.mode, Mode::Multi(_)) && !acts_at_once(pending.spec.name) {
             return self.enqueue(pending);
         }
         match pending.spec.handling {
-            Handling::Keyed => self.forward(pending),
-            Handling::Split(_) => self.forward_split(pending),
-            Handling::Script => Step::Alone(pending),
+            Handling::Keyed | Handling::Split(_) => self.forward(pending),
+            Handling::Script | Handling::AnyShard => Step::Alone(pending),
             Handling::Transaction => self.transaction(pending),
             Handling::Local => self.local(pending),
-            Handling::Later(reason) => self.refuse(&error_reply::not_supported_yet(pending.spec.name, reason)),
+            Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
             Handling::Refused(reason) => self.refuse(&error_reply::refused(pending.spec.name, reason)),
         }
     }
@@ -46,4 +43,9 @@ impl Session {
         self.reply(|reply| reply.error(text));
         Step::Sent
     }
+}
+
+/// Whether the command acts at once even between MULTI and EXEC.
+fn acts_at_once(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }

@@ -18,11 +18,10 @@ use smallvec::SmallVec;
 use super::dispatch::Step;
 use super::window::{Shape, Window};
 use super::{Pending, Session, rescue};
-use crate::command::Access;
-use crate::resp::Proto;
-use crate::route::{self, Place, PlacedKeys};
+use crate::command;
+use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
-use crate::txn::{Command, guarded, internal_keys, one_phase};
+use crate::txn::{Batch, lock, one_phase, part};
 use crate::upstream::ReplySink;
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
@@ -32,7 +31,7 @@ pub(super) struct Runs(SmallVec<[Run; 1]>);
 struct Run {
     place: Place,
     members: SmallVec<[u64; 4]>,
-    commands: Vec<Command>,
+    commands: Vec<Routed>,
 }
 
 /// A script must not keep the shard from other clients for long.
@@ -42,110 +41,90 @@ impl Session {
     /// Sends a command to the participant that its keys share.
     pub(super) fn forward(&mut self, pending: Pending) -> Step {
         let Pending { spec, request } = pending;
-        let map = self.context.upstreams.map();
-        let keys = match route::place(&map, self.client.db(), spec, &request) {
-            Ok(keys) => keys,
-            Err(error) => return self.refuse(&rescue::route_text(&error, spec)),
-        };
-        if spec.blocks(&request) {
+        if command::may_wait(spec, &request) {
             return Step::Alone(Pending { spec, request });
         }
-        let (place, keys) = match route::common(&keys) {
-            Some(place) => (place, keys),
-            None if keys.is_empty() => {
-                let keys = self.anywhere(self.client.db());
-                (keys[0].place, PlacedKeys::new())
-            }
-            None => return Step::Alone(Pending { spec, request }),
-        };
-        self.send(Command { spec, request, keys }, place, map.mode())
-    }
-
-    /// Sends a command that may span participants, if it does not.
-    pub(super) fn forward_split(&mut self, pending: Pending) -> Step {
-        self.forward(pending)
-    }
-
-    /// A place for a command without keys, as the place of a key that it does not have.
-    pub(super) fn anywhere(&self, db: u32) -> PlacedKeys {
         let map = self.context.upstreams.map();
-        route::anywhere(&map, db)
+        match route::route(&map, self.client.profile.db, spec, &request) {
+            Ok(Route::One(routed)) => self.send(routed, map.mode()),
+            Ok(Route::Several(_)) => Step::Alone(Pending { spec, request }),
+            Err(RouteError::Keys(error)) if rescue::is_the_shards_to_tell(error) => match route::anywhere(&map, spec, request) {
+                Some(routed) => self.send(routed, map.mode()),
+                None => self.refuse(crate::resp::error_reply::CLUSTERDOWN_SLOT),
+            },
+            Err(error) => self.refuse(&rescue::route(&error, spec)),
+        }
     }
 
-    fn send(&mut self, command: Command, place: Place, mode: Mode) -> Step {
-        let write = command.writes();
-        let strict = self.context.is_strict();
-        if !strict && mode == Mode::Static {
-            self.transmit(Shape::Bare, place, write, command, |out, command, _| out.extend_from_slice(command.request.bytes()));
-            return Step::Sent;
-        }
+    fn send(&mut self, routed: Routed, mode: Mode) -> Step {
+        let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
         if strict && write {
-            if !one_phase::is_scriptable(std::slice::from_ref(&command), self.client.proto()) {
-                return Step::Alone(command.into());
-            }
-            return self.join_run(command, place);
+            return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
         }
-        if !self.window.may_send(place, write) {
-            return Step::Stalled(command.into());
+        // Without lock checks nothing is sent again behind what follows it, but for redirects of a cluster.
+        if (strict || mode == Mode::Cluster) && !self.window.may_send(place, write) {
+            return Step::Stalled(routed.into());
         }
-        match command.keys.len() {
-            _ if !strict => {
-                self.transmit(Shape::Bare, place, write, command, |out, command, _| out.extend_from_slice(command.request.bytes()));
-            }
-            0 => self.transmit(Shape::Bare, place, write, command, |out, command, _| out.extend_from_slice(command.request.bytes())),
-            1 => self.transmit(Shape::Checked, place, write, command, |out, command, key| {
-                internal_keys::write_exists(out, place.slot, [key].into_iter());
-                out.extend_from_slice(command.request.bytes());
+        match routed.keys.len() {
+            1 if strict => self.transmit(Shape::Checked, routed, |out, routed| {
+                lock::write_exists(out, place.slot, routed.key_names());
+                out.extend_from_slice(routed.request.bytes());
             }),
-            _ => self.transmit(Shape::Atomic, place, write, command, |out, command, _| {
+            2.. if strict => self.transmit(Shape::Atomic, routed, |out, routed| {
                 out.extend_from_slice(MULTI);
-                internal_keys::write_exists(out, place.slot, command.key_names());
-                out.extend_from_slice(command.request.bytes());
+                lock::write_exists(out, place.slot, routed.key_names());
+                out.extend_from_slice(routed.request.bytes());
                 out.extend_from_slice(EXEC);
             }),
+            _ => self.transmit(Shape::Bare, routed, |out, routed| out.extend_from_slice(routed.request.bytes())),
         }
         Step::Sent
     }
 
-    fn transmit(&self, shape: Shape, place: Place, write: bool, command: Command, encode: impl FnOnce(&mut BytesMut, &Command, &[u8])) {
+    fn transmit(&self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
+        let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else { return };
-        let ticket = self.window.push(shape, place, write, command.request.clone());
+        let conn = node.shared(place.db, self.client.proto());
+        let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
-        node.shared(place.db, self.client.proto()).send(sink, ticket, shape.frames(), |out| {
-            let key = command.keys.first().map_or(&[][..], |key| command.request.arg(key.index as usize));
-            encode(out, &command, key);
-        });
+        conn.send(sink, ticket, shape.frames(), |out| encode(out, &routed));
     }
 
     /// Adds a write to the run for its participant.
-    fn join_run(&mut self, command: Command, place: Place) -> Step {
+    fn join_run(&mut self, routed: Routed) -> Step {
+        let place = routed.place;
         let open = self.runs.0.iter().position(|run| run.place == place);
         let full = open.is_some_and(|run| self.runs.0[run].commands.len() >= RUN_COMMANDS_MAX);
         if full || (open.is_none() && !self.window.may_send(place, true)) {
-            return Step::Stalled(command.into());
+            return Step::Stalled(routed.into());
         }
-        let ticket = self.window.push(Shape::Run, place, true, command.request.clone());
+        let ticket = self.window.push(Shape::Run, place, true, routed.request.clone());
         match open {
             Some(run) => {
                 let run = &mut self.runs.0[run];
                 run.members.push(ticket);
-                run.commands.push(command);
+                run.commands.push(routed);
             }
-            None => self.runs.0.push(Run { place, members: SmallVec::from_slice(&[ticket]), commands: vec![command] }),
+            None => self.runs.0.push(Run { place, members: SmallVec::from_slice(&[ticket]), commands: vec![routed] }),
         }
         Step::Sent
     }
 
     /// Sends the runs that have gathered.
     pub(super) fn flush_runs(&mut self) {
+        if self.runs.0.is_empty() {
+            return;
+        }
         let proto = self.client.proto();
-        for run in std::mem::take(&mut self.runs).0 {
-            let Some(node) = self.context.upstreams.primary(run.place.shard) else { continue };
-            let Some(&head) = run.members.first() else { continue };
-            let request = one_phase::guarded_request(run.place, &run.commands, &[], proto);
-            self.window.start_run(run.members);
+        let map = self.context.upstreams.map();
+        for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
+            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
+            let Some(&head) = members.first() else { continue };
+            let batch: Batch = part::batch(participant, commands.iter(), &[], false);
+            let request = one_phase::guarded_request(&batch, proto);
+            self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
-            node.shared(run.place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+            node.shared(place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
         }
     }
 }
@@ -153,8 +132,8 @@ impl Session {
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 
-impl From<Command> for Pending {
-    fn from(command: Command) -> Self {
-        Self { spec: command.spec, request: command.request }
+impl From<Routed> for Pending {
+    fn from(routed: Routed) -> Self {
+        Self { spec: routed.spec, request: routed.request }
     }
 }

@@ -4,14 +4,17 @@
 //! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
-use bytes::{Bytes, BytesMut};
+use std::rc::Rc;
+
+use bytes::Bytes;
 
 use super::dispatch::Step;
+use super::client::Queued;
 use super::{Mode, Pending, Session, rescue, split};
-use crate::command::{Flags, Handling};
+use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::{ReplyWriter, error_reply};
-use crate::route::{self, PlacedKeys};
-use crate::txn::{Command, Executed};
+use crate::route::{self, Route, RouteError, Routed};
+use crate::txn::Executed;
 
 /// What was queued since MULTI.
 pub(super) struct Queue {
@@ -29,11 +32,9 @@ enum Element {
     /// Answered by weft when EXEC comes.
     Local(Pending),
     /// For one participant.
-    Single(Command),
+    Single(Routed),
     /// For several.
     Split(split::Plan),
-    /// Its arguments are wrong in a way that Redis only tells when it runs.
-    Failed(Bytes),
 }
 
 impl Queue {
@@ -46,10 +47,6 @@ impl Queue {
         self.spoiled = true;
     }
 
-    /// How many commands are queued.
-    pub(super) fn len(&self) -> usize {
-        self.elements.len()
-    }
 }
 
 impl Session {
@@ -77,8 +74,8 @@ impl Session {
         if matches!(self.mode, Mode::Multi(_)) {
             return self.refuse(error_reply::NESTED_MULTI);
         }
-        self.mode = Mode::Multi(Queue::new(self.client.db()));
-        self.client.profile.multi = Some(0);
+        self.mode = Mode::Multi(Queue::new(self.client.profile.db));
+        self.client.profile.queued = Some(Queued { commands: 0, bytes: 0 });
         self.ok()
     }
 
@@ -89,7 +86,7 @@ impl Session {
 
     /// Back to carrying out each command; what was queued is handed over.
     pub(super) fn leave_multi(&mut self) -> Option<Queue> {
-        self.client.profile.multi = None;
+        self.client.profile.queued = None;
         match std::mem::replace(&mut self.mode, Mode::Plain) {
             Mode::Multi(queue) => Some(queue),
             Mode::Plain => None,
@@ -102,7 +99,7 @@ impl Session {
             Ok(element) => {
                 let Mode::Multi(queue) = &mut self.mode else { return Step::Sent };
                 queue.elements.push(element);
-                self.client.profile.multi = Some(queue.len() as u32);
+                self.client.profile.queued = Some(Queued { commands: queue.elements.len() as u32, bytes: queue.bytes });
                 self.reply(|reply| reply.simple("QUEUED"));
                 Step::Sent
             }
@@ -115,47 +112,43 @@ impl Session {
 
     fn element(&mut self, pending: Pending) -> Result<Element, String> {
         let Mode::Multi(queue) = &mut self.mode else { return Err(error_reply::EXEC_WITHOUT_MULTI.to_owned()) };
+        let Pending { spec, request } = &pending;
         let limits = &self.context.config.transactions;
-        queue.bytes += pending.request.bytes().len();
-        if queue.len() >= limits.queue_commands_max || queue.bytes > limits.queue_bytes_max {
-            return Err(error_reply::queue_limit(limits.queue_commands_max, limits.queue_bytes_max));
+        queue.bytes += request.bytes().len();
+        if queue.elements.len() >= limits.queue_commands_max {
+            return Err(error_reply::queue_limit("queue_commands_max", limits.queue_commands_max));
         }
-        if pending.spec.flags.contains(Flags::NO_MULTI) {
-            return Err(error_reply::NOT_IN_MULTI.to_owned());
+        if queue.bytes > limits.queue_bytes_max {
+            return Err(error_reply::queue_limit("queue_bytes_max", limits.queue_bytes_max));
         }
-        match pending.spec.handling {
+        if spec.flags.contains(Flags::NO_MULTI) {
+            return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
+        }
+        match spec.handling {
             Handling::Local | Handling::AnyShard => {
-                if pending.spec.name == "select" {
-                    queue.db = super::local::select_target(&pending.request).unwrap_or(queue.db);
+                if spec.name == "select" {
+                    queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }
-            Handling::Refused(reason) => return Err(error_reply::refused(pending.spec.name, reason)),
-            Handling::Later(reason) if pending.spec.keys.is_empty() => return Err(error_reply::not_supported_yet(pending.spec.name, reason)),
-            _ => {}
+            Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            // What would wait outside of a transaction does not wait in here.
+            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
+            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
         }
-        let db = queue.db;
         let map = self.context.upstreams.map();
-        match route::place(&map, db, pending.spec, &pending.request) {
-            Ok(keys) => self.keyed(pending, keys, db),
-            Err(error) if rescue::is_late(&error) => {
-                let mut text = BytesMut::new();
-                rescue::route(&mut ReplyWriter::new(&mut text, self.client.proto()), &error, pending.spec);
-                Ok(Element::Failed(text.freeze()))
+        match (route::route(&map, queue.db, spec, request), spec.handling) {
+            (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
+            // MSETNX has a condition, which another command of the transaction may make true or false.
+            (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
+                split::divide(kind, spec, request, &keys).map(Element::Split).ok_or_else(|| error_reply::wrong_arity(spec.name))
             }
-            Err(error) => Err(rescue::route_text(&error, pending.spec)),
-        }
-    }
-
-    fn keyed(&self, pending: Pending, keys: PlacedKeys, db: u32) -> Result<Element, String> {
-        let Pending { spec, request } = pending;
-        match (route::common(&keys), spec.handling) {
-            (Some(_), _) => Ok(Element::Single(Command { spec, request, keys })),
-            (None, _) if keys.is_empty() => Ok(Element::Single(Command { spec, request, keys: self.anywhere(db) })),
-            (None, Handling::Split(kind)) => {
-                split::plan(kind, spec, &request, &keys).map(Element::Split).ok_or_else(|| error_reply::cross_shard_in_multi(spec.name))
+            (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
+            (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
+                let routed = route::anywhere(&map, spec, request.clone());
+                routed.map(Element::Single).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())
             }
-            (None, _) => Err(error_reply::cross_shard_later(spec.name)),
+            (Err(error), _) => Err(rescue::route(&error, spec)),
         }
     }
 
@@ -167,14 +160,11 @@ impl Session {
             drop(watch);
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
-        let commands: Vec<Command> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
-        let context = std::rc::Rc::clone(&self.context);
+        let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
+        let context = Rc::clone(&self.context);
         match context.engine.exec(commands, watch, self.client.proto()).await {
             Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
-            Ok(Executed::WatchBroken) => {
-                context.metrics.watch_aborts.add();
-                self.reply(ReplyWriter::null_array);
-            }
+            Ok(Executed::WatchBroken) => self.reply(ReplyWriter::null_array),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
     }
@@ -186,7 +176,6 @@ impl Session {
         for element in queue.elements {
             match element {
                 Element::Local(pending) => self.alone_local(pending).await,
-                Element::Failed(text) => self.window.reply(|out| out.extend_from_slice(&text)),
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
@@ -199,11 +188,11 @@ impl Session {
 }
 
 impl Element {
-    fn commands(&self) -> &[Command] {
+    fn commands(&self) -> &[Routed] {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) | Self::Failed(_) => &[],
+            Self::Local(_) => &[],
         }
     }
 }

@@ -48,16 +48,15 @@ pub(super) fn route(error: &RouteError, spec: &CommandSpec) -> String {
     match error {
         RouteError::Unowned => error_reply::CLUSTERDOWN_SLOT.to_owned(),
         RouteError::Internal => error_reply::INTERNAL_KEY.to_owned(),
-        RouteError::Keys(KeyError::NotAnInteger) => error_reply::NOT_AN_INTEGER.to_owned(),
-        RouteError::Keys(KeyError::OutOfRange) => error_reply::numkeys(spec.name),
-        RouteError::Keys(KeyError::Syntax) => error_reply::SYNTAX.to_owned(),
-        RouteError::Keys(KeyError::Pattern | KeyError::OtherDatabase) => error_reply::not_supported(&format!("{} with such options", spec.name)),
+        RouteError::Keys(KeyError::Pattern) => error_reply::not_supported(&format!("{} BY and GET with patterns", spec.name)),
+        RouteError::Keys(KeyError::OtherDatabase) => error_reply::not_supported(&format!("{} to another database", spec.name)),
+        RouteError::Keys(KeyError::NotAnInteger | KeyError::OutOfRange | KeyError::Syntax) => error_reply::SYNTAX.to_owned(),
     }
 }
 
-/// Whether Redis tells of this error only when the command runs, not when it is queued.
-pub(super) fn is_late(error: &RouteError) -> bool {
-    matches!(error, RouteError::Keys(KeyError::NotAnInteger | KeyError::OutOfRange | KeyError::Syntax))
+/// Whether the arguments are such that any shard refuses them before it looks at data: it has the exact words.
+pub(super) fn is_the_shards_to_tell(error: KeyError) -> bool {
+    matches!(error, KeyError::NotAnInteger | KeyError::OutOfRange | KeyError::Syntax)
 }
 
 /// Whether `frame` says that the command was not carried out because its slot is elsewhere.

@@ -2,43 +2,41 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::command::{CommandSpec, SplitKind};
+use crate::command::{CommandSpec, KeyRef, Keys, SplitKind};
 use crate::resp::{Proto, ReplyWriter, Request, Value, elements};
-use crate::route::{PlacedKey, PlacedKeys};
-use crate::txn::Command;
+use crate::route::{Place, Routed};
 
 /// A command divided over participants.
 pub(super) struct Plan {
     kind: SplitKind,
     /// One command for each participant.
-    pub(super) commands: Vec<Command>,
+    pub(super) commands: Vec<Routed>,
     /// For each key of the original, which of `commands` has it; the keys of each are in the original's order.
     origin: Vec<usize>,
 }
 
-/// Divides `request`, whose keys are `keys`. `None` when its parts alone do not make it up (MSETNX: each part has a condition).
-pub(super) fn plan(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[PlacedKey]) -> Option<Plan> {
-    if kind == SplitKind::PairsIfAbsent { None } else { Some(divide(kind, spec, request, keys)) }
-}
-
-/// Divides `request` as if its parts made it up; MSETNX becomes MSETs, whose condition is the caller's to check.
-pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[PlacedKey]) -> Plan {
+/// Divides `request`, whose keys are on the places beside them. `None` when it is malformed. The parts of MSETNX are MSETs, whose
+/// condition is the caller's to check.
+pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[(KeyRef, Place)]) -> Option<Plan> {
+    let pairs = matches!(kind, SplitKind::Pairs | SplitKind::PairsIfAbsent);
+    if pairs && request.argc() % 2 == 0 {
+        return None;
+    }
     let name: &[u8] = if kind == SplitKind::PairsIfAbsent { b"MSET" } else { request.arg(0) };
-    let width = if matches!(kind, SplitKind::Pairs | SplitKind::PairsIfAbsent) { 2 } else { 1 };
-    let mut parts: Vec<(Vec<&[u8]>, PlacedKeys)> = Vec::new();
+    let mut parts: Vec<(Place, Vec<&[u8]>, Keys)> = Vec::new();
     let mut origin = Vec::with_capacity(keys.len());
-    for key in keys {
-        let part = parts.iter().position(|(_, keys)| keys[0].place == key.place).unwrap_or_else(|| {
-            parts.push((vec![name], PlacedKeys::new()));
+    for (key, place) in keys {
+        let part = parts.iter().position(|(other, ..)| other == place).unwrap_or_else(|| {
+            parts.push((*place, vec![name], Keys::new()));
             parts.len() - 1
         });
-        let (args, placed) = &mut parts[part];
-        placed.push(PlacedKey { index: args.len() as u32, ..*key });
-        args.extend(request.args_from(key.index as usize).take(width));
+        let (_, args, refs) = &mut parts[part];
+        refs.push(KeyRef { index: args.len() as u32, ..*key });
+        args.extend(request.args_from(key.index as usize).take(if pairs { 2 } else { 1 }));
         origin.push(part);
     }
-    let commands = parts.into_iter().map(|(args, keys)| Command { spec, request: Request::new(&args), keys }).collect();
-    Plan { kind, commands, origin }
+    let commands = parts.into_iter().map(|(place, args, keys)| Routed { spec, request: Request::new(&args), place, keys }).collect();
+    Some(Plan { kind, commands, origin })
 }
 
 /// Writes the one reply that the replies of `plan`'s commands amount to. An error of any of them is the reply.

@@ -16,7 +16,7 @@ use smallvec::SmallVec;
 use super::rescue;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
-use crate::txn::guarded;
+use crate::txn::{self, guarded};
 use crate::upstream::{ReplySink, UpstreamError};
 
 /// What is in flight for one session, and what can be written to its client. The session holds one end, connections the other.
@@ -56,13 +56,20 @@ enum State {
     /// `MULTI, EXISTS, command, EXEC`: how many of the four frames have come, and the error with which the command was not queued.
     Atomic { seen: u8, error: Option<Bytes> },
     /// The head of a run of writes sent as one guarded batch, whose members, itself first, are these entries.
-    Run(SmallVec<[u64; 4]>),
+    Run(Box<Run>),
     /// In a run, but not its head.
     Member,
     /// Complete.
     Done(Bytes),
     /// To be sent again.
     Again,
+}
+
+/// A run of writes that was sent.
+struct Run {
+    members: SmallVec<[u64; 4]>,
+    /// As they were sent, in the same order.
+    commands: Vec<txn::Command>,
 }
 
 /// How an entry that is sent will be answered.
@@ -120,10 +127,10 @@ impl Window {
     }
 
     /// Makes the first of `members` the one that the reply of the whole run is delivered to.
-    pub(super) fn start_run(&self, members: SmallVec<[u64; 4]>) {
+    pub(super) fn start_run(&self, members: SmallVec<[u64; 4]>, commands: Vec<txn::Command>) {
         let mut inner = self.inner.borrow_mut();
         let Some(index) = members.first().and_then(|first| inner.index(*first)) else { return };
-        inner.entries[index].state = State::Run(members);
+        inner.entries[index].state = State::Run(Box::new(Run { members, commands }));
     }
 
     /// Appends a reply of weft's own behind everything that is in flight.
@@ -166,6 +173,11 @@ impl Window {
         if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
             inner.waker = Some(cx.waker().clone());
         }
+    }
+
+    /// Whether no frame is still to come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.inner.borrow().open == 0
     }
 
     /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
@@ -220,9 +232,10 @@ impl Inner {
                     _ => self.finish_atomic(index, frame),
                 }
             }
-            State::Run(members) => {
-                let members = std::mem::take(members);
-                self.finish_run(&members, frame);
+            State::Run(_) => {
+                if let State::Run(run) = std::mem::replace(&mut entry.state, State::Member) {
+                    self.finish_run(&run, frame);
+                }
             }
             // Nothing more was expected; the connection's count of frames makes this impossible.
             State::Member | State::Done(_) | State::Again => {}
@@ -240,14 +253,25 @@ impl Inner {
         }
     }
 
-    fn finish_run(&mut self, members: &[u64], frame: &[u8]) {
-        let replies = match guarded::replies(frame, members.len()) {
-            guarded::Answer::Applied(replies) => replies,
-            guarded::Answer::NotApplied => return members.iter().for_each(|member| self.send_member_again(*member)),
-        };
-        for (member, reply) in members.iter().zip(replies) {
-            if let Some(index) = self.index(*member) {
-                self.done(index, &reply);
+    fn finish_run(&mut self, run: &Run, frame: &[u8]) {
+        match guarded::answer(&Bytes::copy_from_slice(frame), &run.commands) {
+            Ok(guarded::Answer::Done(replies)) => {
+                for (member, reply) in run.members.iter().zip(replies) {
+                    if let Some(index) = self.index(*member) {
+                        self.done(index, &reply);
+                    }
+                }
+            }
+            Ok(guarded::Answer::Locked(_)) => run.members.iter().for_each(|member| self.send_member_again(*member)),
+            Err(refusal) if refusal.kind.is_passing() => run.members.iter().for_each(|member| self.send_member_again(*member)),
+            // The script was not run, for a reason that holds for each of its commands.
+            Err(refusal) => {
+                let reply = [b"-", &refusal.text[..], b"\r\n"].concat();
+                for member in &run.members {
+                    if let Some(index) = self.index(*member) {
+                        self.done(index, &reply);
+                    }
+                }
             }
         }
     }
@@ -325,7 +349,7 @@ impl ReplySink for Window {
         let mut inner = self.inner.borrow_mut();
         let Some(index) = inner.index(ticket) else { return };
         let members = match &mut inner.entries[index].state {
-            State::Run(members) => std::mem::take(members),
+            State::Run(run) => std::mem::take(&mut run.members),
             _ => SmallVec::from_slice(&[ticket]),
         };
         for member in members {

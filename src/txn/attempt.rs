@@ -6,8 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::batch::Batch;
 use super::engine::Engine;
 use super::error::ExecError;
+use super::participant::Participant;
+use super::{Locked, part};
 use crate::resp::{Proto, Request};
 use crate::route::Place;
 use crate::upstream::{Leased, Node, UpstreamError, call};
@@ -16,8 +19,8 @@ use crate::upstream::{Leased, Node, UpstreamError, call};
 pub enum Attempt<T> {
     /// It was carried out.
     Done(T),
-    /// One of these keys is locked by another transaction.
-    Locked(Vec<Bytes>),
+    /// Another transaction's lock is in the way; whose, if the answer said so.
+    Locked(Option<Locked>),
     /// The slot is elsewhere, or on its way.
     Redirected(Redirect),
     /// There is no point in going on.
@@ -29,7 +32,7 @@ impl<T> Attempt<T> {
     pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
         match self {
             Self::Done(value) => Attempt::Done(change(value)),
-            Self::Locked(keys) => Attempt::Locked(keys),
+            Self::Locked(locked) => Attempt::Locked(locked),
             Self::Redirected(redirect) => Attempt::Redirected(redirect),
             Self::Failed(error) => Attempt::Failed(error),
         }
@@ -119,23 +122,26 @@ impl Target {
 }
 
 impl Engine {
-    /// Makes attempts at `place` until one is carried out or fails for good, for at most `lock_wait_timeout`. Each attempt must have had
+    /// Makes attempts at the participant of `batch` until one is carried out or fails for good, for at most `lock_wait_timeout`. Each attempt must have had
     /// no effect unless it says [`Attempt::Done`].
     ///
     /// # Errors
     /// What the last attempt failed with, [`ExecError::LockWait`] or [`ExecError::Unreachable`] when time is over.
-    pub async fn persist<T>(&self, place: Place, proto: Proto, mut attempt: impl AsyncFnMut(Target) -> Attempt<T>) -> Result<T, ExecError> {
+    pub(super) async fn persist<T>(&self, batch: &Batch, mut attempt: impl AsyncFnMut(Target) -> Attempt<T>) -> Result<T, ExecError> {
         let start = Instant::now();
         let mut ask = None;
         let mut tries = 0;
         loop {
-            let target = self.target(place, ask.take())?;
-            let place = target.place;
-            let error = match attempt(target).await {
+            let target = self.target(&batch.participant, ask.take());
+            let error = match target {
+                Some(target) => attempt(target).await,
+                None => Attempt::Redirected(Redirect::Refresh),
+            };
+            let error = match error {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::Failed(error) => return Err(error),
-                Attempt::Locked(keys) => {
-                    self.wait_for_locks(place, proto, &keys, tries).await;
+                Attempt::Locked(locked) => {
+                    self.wait_for_lock(batch, locked, tries).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {
@@ -150,20 +156,12 @@ impl Engine {
         }
     }
 
-    /// Where a request for the participant of `place` goes now.
-    fn target(&self, place: Place, ask: Option<Rc<Node>>) -> Result<Target, ExecError> {
-        let place = match place.slot {
-            Some(slot) => {
-                let shard = self.upstreams.map().owner(slot).ok_or(ExecError::Unreachable)?;
-                Place { shard, ..place }
-            }
-            None => place,
-        };
+    /// Where a request for `participant` goes now; `None` while nobody has it.
+    pub(super) fn target(&self, participant: &Participant, ask: Option<Rc<Node>>) -> Option<Target> {
+        let place = part::place(&self.upstreams.map(), participant)?;
         let asking = ask.is_some();
-        match ask.or_else(|| self.upstreams.primary(place.shard)) {
-            Some(node) => Ok(Target { place, node, asking }),
-            None => Err(ExecError::Unreachable),
-        }
+        let node = ask.or_else(|| self.upstreams.primary(place.shard))?;
+        Some(Target { place, node, asking })
     }
 
     /// Does what a redirect asks for; the node to ask next, if it named one that the topology knows.

@@ -2,24 +2,23 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::task::JoinSet;
 
-use super::attempt::Attempt;
-use super::batch::{Command, divide};
+use super::batch::Batch;
 use super::error::ExecError;
 use super::id::TxnIds;
+use super::participant::Participant;
+use super::part::{self, Part, Way, divide};
 use super::watch::Watch;
 use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
-use crate::metrics::WorkerMetrics;
 use crate::resp::{Limits, Proto, Request};
-use crate::route::Place;
-use crate::topology::{Mode, Topology};
+use crate::route::{Place, Routed};
+use crate::topology::Topology;
 use crate::upstream::Upstreams;
 
 /// Carries out transactions and the commands that owe them something.
@@ -27,7 +26,6 @@ pub struct Engine {
     pub(super) upstreams: Rc<Upstreams>,
     pub(super) topology: Topology,
     pub(super) config: TransactionConfig,
-    pub(super) metrics: Arc<WorkerMetrics>,
     pub(super) ids: RefCell<TxnIds>,
     /// Transactions that are driven on although nobody waits for them, and committed records to be forgotten.
     pub(super) tasks: RefCell<JoinSet<()>>,
@@ -46,14 +44,13 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// An engine over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, metrics: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// The engine of worker number `worker`, over the connections in `upstreams`.
+    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize) -> Rc<Self> {
         Rc::new(Self {
             upstreams,
             topology,
             config: config.transactions.clone(),
-            metrics,
-            ids: RefCell::new(TxnIds::random()),
+            ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
             tasks: RefCell::new(JoinSet::new()),
             limits: Limits {
                 bulk_bytes_max: config.limits.bulk_bytes_max,
@@ -87,28 +84,27 @@ impl Engine {
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn single(&self, place: Place, command: Command, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
-        if !strict {
-            return self.persist(place, proto, async |target| one_phase::unguarded(&target, proto, &command).await).await;
+    pub async fn single(&self, command: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
+        if strict {
+            return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
         }
-        let commands = [command];
-        let mut replies = self.batch(place, &commands, proto).await?;
-        Ok(replies.pop().unwrap_or_default())
+        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false)?;
+        let write = command.writes();
+        self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
     }
 
-    /// Carries out `commands` at one participant in one atomic step.
+    /// Carries out `commands`, at least one and all at one participant, in one atomic step.
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn batch(&self, place: Place, commands: &[Command], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
-        self.persist(place, proto, async |target| {
-            if commands.iter().all(|command| !command.writes()) {
-                one_phase::read(&target, proto, commands).await
-            } else if one_phase::is_scriptable(commands, proto) {
-                one_phase::scripted(&target, proto, commands).await
-            } else {
-                one_phase::native(&target, proto, commands, self.config.lock_wait_timeout).await
-            }
+    pub async fn batch(&self, commands: &[Routed], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        let Some(first) = commands.first() else { return Ok(Vec::new()) };
+        let batch = self.batch_of(first.place, commands.iter(), &[], false)?;
+        let way = Way::of(commands.iter(), proto);
+        self.persist(&batch, async |target| match way {
+            Way::Read => one_phase::read(&target, proto, &batch).await,
+            Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
+            Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,
         })
         .await
     }
@@ -117,34 +113,29 @@ impl Engine {
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn exec(self: &Rc<Self>, commands: Vec<Command>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
-        let count = commands.len();
-        let read_only = commands.iter().all(|command| !command.writes());
-        let mut parts = divide(commands.clone());
-        match watch {
-            None => match parts.len() {
-                0 => Ok(Executed::Replies(Vec::new())),
-                1 => {
-                    let place = commands[0].keys[0].place;
-                    self.metrics.txn_one_phase.add();
-                    self.batch(place, &commands, proto).await.map(Executed::Replies)
-                }
-                _ if read_only => self.snapshot(commands, proto).await.map(Executed::Replies),
-                _ => coordinator::exec(self, parts, None, count, proto).await,
-            },
-            Some(mut watch) => {
-                if watch.is_broken(&self.upstreams, proto) {
-                    return Ok(Executed::WatchBroken);
-                }
-                for (place, keys) in watch.places() {
-                    parts.entry(place).or_default().watched.extend(keys);
-                }
-                if parts.len() == 1 {
-                    self.metrics.txn_one_phase.add();
-                    return watch.exec_alone(&commands, proto, self.config.lock_wait_timeout).await;
-                }
-                coordinator::exec(self, parts, Some(watch), count, proto).await
+    pub async fn exec(self: &Rc<Self>, commands: Vec<Routed>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
+        let Some(mut watch) = watch else {
+            let same = commands.windows(2).all(|pair| pair[0].place == pair[1].place);
+            return match () {
+                () if same => self.batch(&commands, proto).await.map(Executed::Replies),
+                () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
+                () => coordinator::exec(self, divide(commands), None, proto).await,
+            };
+        };
+        if watch.is_broken(&self.upstreams, proto) {
+            return Ok(Executed::WatchBroken);
+        }
+        let mut parts = divide(commands);
+        for (place, keys) in watch.places() {
+            parts.entry(place).or_default().watched.extend(keys);
+        }
+        match parts.first_key_value() {
+            Some((place, part)) if parts.len() == 1 => {
+                let batch = self.batch_of_part(*place, part)?;
+                let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
+                watch.exec_alone(&batch, way, proto).await
             }
+            _ => coordinator::exec(self, parts, Some(watch), proto).await,
         }
     }
 
@@ -152,17 +143,10 @@ impl Engine {
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Command>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
-        let count = commands.len();
+    pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
         let mut parts = divide(commands);
-        for part in parts.values_mut() {
-            part.absent = part
-                .commands
-                .iter()
-                .flat_map(|(_, command)| command.keys.iter().map(|key| command.request.arg_bytes(key.index as usize)))
-                .collect();
-        }
-        match coordinator::exec(self, parts, None, count, proto).await? {
+        parts.values_mut().for_each(|part| part.absent = true);
+        match coordinator::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(Some(replies)),
             Executed::WatchBroken => Ok(None),
         }
@@ -172,12 +156,25 @@ impl Engine {
     ///
     /// # Errors
     /// See [`ExecError`]; what other participants did stays done.
-    pub async fn scatter(&self, commands: Vec<Command>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
-        try_join_all(commands.iter().map(|command| async {
-            let mut replies = self.batch(command.keys[0].place, std::slice::from_ref(command), proto).await?;
-            Ok(replies.pop().unwrap_or_default())
-        }))
-        .await
+    pub async fn scatter(&self, commands: Vec<Routed>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        try_join_all(commands.into_iter().map(|command| self.single(command, proto, true))).await
+    }
+
+    /// What `commands` and `watched` keys ask of the participant at `place`.
+    pub(super) fn batch_of<'a>(
+        &self,
+        place: Place,
+        commands: impl Iterator<Item = &'a Routed>,
+        watched: &[Bytes],
+        absent: bool,
+    ) -> Result<Batch, ExecError> {
+        let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
+        Ok(part::batch(participant, commands, watched, absent))
+    }
+
+    /// What `part` asks of the participant at `place`.
+    pub(super) fn batch_of_part(&self, place: Place, part: &Part) -> Result<Batch, ExecError> {
+        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent)
     }
 
     /// Sends `request` to any shard.
@@ -203,11 +200,6 @@ impl Engine {
             replies.pop().ok_or(ExecError::Unreachable)
         }))
         .await
-    }
-
-    /// Whether participants are slots.
-    pub(super) fn is_cluster(&self) -> bool {
-        self.upstreams.map().mode() == Mode::Cluster
     }
 
     /// The time of day in milliseconds since 1970.

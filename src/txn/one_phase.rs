@@ -9,82 +9,73 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempt::{Attempt, Redirect, Target};
-use super::batch::{Command, KeyAccess, collect_keys};
+use super::batch::Batch;
 use super::error::ExecError;
-use super::guarded;
-use super::internal_keys::{self, LockKeys};
-use crate::command::Access;
+use super::{Refused, guarded};
+use super::lock::LockKeys;
+use super::script::Script;
 use crate::resp::{Proto, Request, elements};
-use crate::route::Place;
 use crate::upstream::{Leased, UpstreamError};
 
-/// Whether every reply of `commands` comes out of a script as the server would give it to a client of `proto`.
-pub fn is_scriptable(commands: &[Command], proto: Proto) -> bool {
-    commands.iter().all(|command| guarded::fits_script(command, proto))
-}
-
-/// The guarded script over `commands`, which also checks that `watched` keys are not locked.
-pub fn guarded_request(place: Place, commands: &[Command], watched: &[Bytes], proto: Proto) -> Request {
-    let mut keys = KeyAccess::new();
-    collect_keys(commands, &mut keys);
-    for key in watched {
-        keys.entry(key.clone()).or_insert(Access::Read);
-    }
-    guarded::request(place, &keys, commands, proto)
-}
-
 /// One command without a lock check.
-pub(super) async fn unguarded(target: &Target, proto: Proto, command: &Command) -> Attempt<Bytes> {
-    match target.call(proto, std::slice::from_ref(&command.request)).await {
+pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, write: bool) -> Attempt<Bytes> {
+    match target.call(proto, std::slice::from_ref(request)).await {
         Ok(mut replies) => settle(replies.pop().unwrap_or_default()),
-        Err(error) => lost(error, command.writes()),
+        Err(error) => lost(error, write),
     }
 }
 
 /// Commands that only read.
-pub(super) async fn read(target: &Target, proto: Proto, commands: &[Command]) -> Attempt<Vec<Bytes>> {
-    let locks = locks_of(target.place, commands, &[]);
-    let requests = checked_transaction(&locks, commands);
-    match target.call(proto, &requests).await {
-        Ok(replies) => checked_replies(&replies, commands, locks),
-        Err(UpstreamError::NotSent) => Attempt::Failed(ExecError::Unreachable),
+pub(super) async fn read(target: &Target, proto: Proto, batch: &Batch) -> Attempt<Vec<Bytes>> {
+    let locks = LockKeys::against(batch);
+    match target.call(proto, &checked_transaction(&locks, batch)).await {
+        Ok(replies) => checked_replies(&replies, batch),
         // Nothing was changed by it.
-        Err(UpstreamError::MaybeApplied) => Attempt::Redirected(Redirect::TryAgain),
+        Err(error) => lost(error, false),
     }
 }
 
 /// Commands whose replies survive Lua.
-pub(super) async fn scripted(target: &Target, proto: Proto, commands: &[Command]) -> Attempt<Vec<Bytes>> {
-    let request = guarded_request(target.place, commands, &[], proto);
-    match target.eval(proto, guarded::load(), &request).await {
-        Ok(reply) => match guarded::answer(&reply, commands.len()) {
-            guarded::Answer::Applied(replies) => Attempt::Done(replies),
-            guarded::Answer::Locked => Attempt::Locked(locks_of(target.place, commands, &[]).keys()),
-            guarded::Answer::Refused(reply) => refused(reply),
-        },
+pub(super) async fn scripted(target: &Target, proto: Proto, batch: &Batch) -> Attempt<Vec<Bytes>> {
+    match target.eval(proto, &Script::Guarded.load(), &guarded_request(batch, proto)).await {
+        Ok(reply) => guarded_answer(&reply, batch),
         Err(error) => lost(error, true),
     }
 }
 
+/// The guarded script over `batch`.
+pub fn guarded_request(batch: &Batch, proto: Proto) -> Request {
+    guarded::request(&batch.participant, &batch.keys, &batch.commands, proto)
+}
+
+/// Reads the answer to the guarded script over `batch`.
+pub(super) fn guarded_answer(reply: &Bytes, batch: &Batch) -> Attempt<Vec<Bytes>> {
+    match guarded::answer(reply, &batch.commands) {
+        Ok(guarded::Answer::Done(replies)) => Attempt::Done(replies),
+        Ok(guarded::Answer::Locked(locked)) => Attempt::Locked(Some(locked)),
+        Err(refusal) if refusal.kind == Refused::Malformed => Attempt::Failed(ExecError::OutcomeUnknown),
+        Err(_) => refused(reply.clone()),
+    }
+}
+
 /// Any commands.
-pub(super) async fn native(target: &Target, proto: Proto, commands: &[Command], wait: Duration) -> Attempt<Vec<Bytes>> {
+pub(super) async fn native(target: &Target, proto: Proto, batch: &Batch, wait: Duration) -> Attempt<Vec<Bytes>> {
     let mut leased = match target.lease(proto, wait).await {
         Ok(leased) => leased,
         Err(error) => return lost(error, false),
     };
-    let locks = locks_of(target.place, commands, &[]);
+    let locks = LockKeys::against(batch);
     match look(&mut leased, target.is_asking(), &locks).await {
         Ok(Look::Free) => {}
-        Ok(Look::Locked) => return Attempt::Locked(locks.keys()),
+        Ok(Look::Locked) => return Attempt::Locked(None),
         Ok(Look::Other(reply)) => return refused(reply),
         Err(_) => return Attempt::Redirected(Redirect::TryAgain),
     }
-    let requests = transaction(target.is_asking(), commands);
-    match leased.call(&requests).await {
+    match leased.call(&transaction(target.is_asking(), batch)).await {
         Ok(replies) => {
             leased.set_watching(false);
             let skipped = usize::from(target.is_asking());
-            native_replies(&replies[skipped..], commands, &locks)
+            native_replies(&replies[skipped..], batch.commands.len())
         }
         Err(error) => lost(error, true),
     }
@@ -119,51 +110,52 @@ pub(super) async fn look(leased: &mut Leased, asking: bool, locks: &LockKeys) ->
 }
 
 /// `MULTI, commands, EXEC`.
-pub(super) fn transaction(asking: bool, commands: &[Command]) -> Vec<Request> {
+pub(super) fn transaction(asking: bool, batch: &Batch) -> Vec<Request> {
     let mut requests: Vec<Request> = asking.then(|| Request::new(&["ASKING"])).into_iter().collect();
     requests.push(Request::new(&["MULTI"]));
-    requests.extend(commands.iter().map(|command| command.request.clone()));
+    requests.extend(batch.commands.iter().map(|command| command.request.clone()));
     requests.push(Request::new(&["EXEC"]));
     requests
 }
 
 /// `MULTI, EXISTS locks, commands, EXEC`.
-pub(super) fn checked_transaction(locks: &LockKeys, commands: &[Command]) -> Vec<Request> {
-    let mut requests = transaction(false, commands);
+pub(super) fn checked_transaction(locks: &LockKeys, batch: &Batch) -> Vec<Request> {
+    let mut requests = transaction(false, batch);
     requests.insert(1, locks.exists());
     requests
 }
 
 /// Reads the replies to [`checked_transaction`].
-pub(super) fn checked_replies(replies: &[Bytes], commands: &[Command], locks: LockKeys) -> Attempt<Vec<Bytes>> {
+pub(super) fn checked_replies(replies: &[Bytes], batch: &Batch) -> Attempt<Vec<Bytes>> {
     let [_, queued @ .., executed] = replies else { return Attempt::Failed(ExecError::Unreachable) };
     if let Some(error) = queued.iter().find(|reply| reply.first() == Some(&b'-')) {
-        return not_queued(error, queued.len() - 1, commands.len());
+        return not_queued(error, batch.commands.len());
     }
     match elements(executed) {
-        Ok(Some(mut all)) if all.len() == commands.len() + 1 => {
+        Ok(Some(mut all)) if all.len() == batch.commands.len() + 1 => {
             let check = all.remove(0);
-            if check.as_ref() == b":0\r\n" { Attempt::Done(all) } else { Attempt::Locked(locks.keys()) }
+            if check.as_ref() == b":0\r\n" { Attempt::Done(all) } else { Attempt::Locked(None) }
         }
         _ => refused(executed.clone()),
     }
 }
 
-/// Reads the replies to [`transaction`] on a connection that watches `locks`.
-fn native_replies(replies: &[Bytes], commands: &[Command], locks: &LockKeys) -> Attempt<Vec<Bytes>> {
+/// Reads the replies to a MULTI of `count` commands on a watching connection; [`Attempt::Locked`] when a watched key had changed.
+pub(super) fn native_replies(replies: &[Bytes], count: usize) -> Attempt<Vec<Bytes>> {
     let [_, queued @ .., executed] = replies else { return Attempt::Failed(ExecError::OutcomeUnknown) };
     if let Some(error) = queued.iter().find(|reply| reply.first() == Some(&b'-')) {
-        return not_queued(error, queued.len(), commands.len());
+        return not_queued(error, count);
     }
     match elements(executed) {
-        Ok(Some(all)) => Attempt::Done(all),
-        Ok(None) => Attempt::Locked(locks.keys()),
+        Ok(Some(all)) if all.len() == count => Attempt::Done(all),
+        Ok(Some(_)) => Attempt::Failed(ExecError::OutcomeUnknown),
+        Ok(None) => Attempt::Locked(None),
         Err(_) => refused(executed.clone()),
     }
 }
 
 /// A command that the server would not even queue; nothing ran. If it is the only one, the error is its reply.
-fn not_queued(error: &Bytes, _position: usize, commands: usize) -> Attempt<Vec<Bytes>> {
+fn not_queued(error: &Bytes, commands: usize) -> Attempt<Vec<Bytes>> {
     match Redirect::parse(error) {
         Some(redirect) => Attempt::Redirected(redirect),
         None if commands == 1 => Attempt::Done(vec![error.clone()]),
@@ -188,20 +180,10 @@ pub(super) fn refused<T>(reply: Bytes) -> Attempt<T> {
 }
 
 /// No reply to a request that may change data.
-fn lost<T>(error: UpstreamError, write: bool) -> Attempt<T> {
+pub(super) fn lost<T>(error: UpstreamError, write: bool) -> Attempt<T> {
     match error {
         UpstreamError::NotSent => Attempt::Failed(ExecError::Unreachable),
         UpstreamError::MaybeApplied if write => Attempt::Failed(ExecError::OutcomeUnknown),
         UpstreamError::MaybeApplied => Attempt::Redirected(Redirect::TryAgain),
     }
-}
-
-/// The locks that stand in the way of `commands`, and of anybody who watches `watched`.
-pub(super) fn locks_of(place: Place, commands: &[Command], watched: &[Bytes]) -> LockKeys {
-    let mut keys = KeyAccess::new();
-    collect_keys(commands, &mut keys);
-    for key in watched {
-        keys.entry(key.clone()).or_insert(Access::Read);
-    }
-    internal_keys::locks_against(place, &keys)
 }

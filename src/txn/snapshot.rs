@@ -10,14 +10,15 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::attempt::{Attempt, Redirect};
-use super::batch::{Command, Part, divide};
+use super::batch::Batch;
+use super::coordinator;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
-use super::internal_keys::LockKeys;
-use super::one_phase::{checked_transaction, locks_of, refused};
-use super::coordinator;
+use super::lock::LockKeys;
+use super::one_phase::{checked_transaction, refused};
+use super::part::{Part, divide};
 use crate::resp::Proto;
-use crate::route::Place;
+use crate::route::{Place, Routed};
 use crate::upstream::Leased;
 
 impl Engine {
@@ -25,7 +26,7 @@ impl Engine {
     ///
     /// # Errors
     /// See [`ExecError`].
-    pub async fn snapshot(self: &std::rc::Rc<Self>, commands: Vec<Command>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+    pub async fn snapshot(self: &std::rc::Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
         let count = commands.len();
         let parts = divide(commands);
         for tries in 0..OPTIMISTIC_TRIES {
@@ -35,8 +36,8 @@ impl Engine {
             for read in reads {
                 match read? {
                     Begun::Read(read) => open.push(read),
-                    Begun::Locked(place, keys) => {
-                        self.wait_for_locks(place, proto, &keys, tries).await;
+                    Begun::Locked(batch) => {
+                        self.wait_for_lock(&batch, None, tries).await;
                         break;
                     }
                     Begun::Again => break,
@@ -50,7 +51,7 @@ impl Engine {
                 return Ok(in_order(count, open.into_iter().flat_map(|read| read.replies)));
             }
         }
-        match coordinator::exec(self, parts, None, count, proto).await? {
+        match coordinator::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(replies),
             Executed::WatchBroken => Err(ExecError::LockWait),
         }
@@ -58,13 +59,13 @@ impl Engine {
 
     /// Watches, looks and reads at one participant.
     async fn begin(&self, place: Place, part: &Part, proto: Proto) -> Result<Begun, ExecError> {
-        let commands: Vec<Command> = part.commands.iter().map(|(_, command)| command.clone()).collect();
-        let locks = locks_of(place, &commands, &[]);
+        let batch = self.batch_of_part(place, part)?;
+        let locks = LockKeys::against(&batch);
         let Some(node) = self.upstreams.primary(place.shard) else { return Err(ExecError::Unreachable) };
         let mut leased = node.lease(place.db, proto, self.config.lock_wait_timeout).await.map_err(|_| ExecError::Unreachable)?;
         leased.set_watching(true);
         let mut requests = vec![locks.watch_with_data(), locks.exists()];
-        requests.extend(commands.iter().map(|command| command.request.clone()));
+        requests.extend(batch.commands.iter().map(|command| command.request.clone()));
         let Ok(replies) = leased.call(&requests).await else { return Ok(Begun::Again) };
         if let Some(redirect) = replies.iter().find_map(|reply| Redirect::parse(reply)) {
             self.follow(redirect, 0).await;
@@ -77,9 +78,9 @@ impl Engine {
             },
             [_, found, values @ ..] if found.as_ref() == b":0\r\n" => {
                 let replies = part.commands.iter().map(|(position, _)| *position).zip(values.iter().cloned()).collect();
-                Ok(Begun::Read(Open { leased, locks, replies }))
+                Ok(Begun::Read(Open { leased, locks, batch: Batch { commands: Vec::new(), ..batch }, replies }))
             }
-            _ => Ok(Begun::Locked(place, locks.keys())),
+            _ => Ok(Begun::Locked(batch)),
         }
     }
 }
@@ -87,7 +88,7 @@ impl Engine {
 /// What came of reading at one participant.
 enum Begun {
     Read(Open),
-    Locked(Place, Vec<Bytes>),
+    Locked(Batch),
     /// The connection broke or the slot is moving.
     Again,
 }
@@ -96,6 +97,8 @@ enum Begun {
 struct Open {
     leased: Leased,
     locks: LockKeys,
+    /// The same without its commands.
+    batch: Batch,
     /// Each with the position of its command.
     replies: Vec<(usize, Bytes)>,
 }
@@ -104,7 +107,7 @@ impl Open {
     /// Whether nothing that was read, and no lock on it, has changed until now. The check names a key, so that a slot that has moved
     /// away answers with a redirect.
     async fn is_unchanged(&mut self) -> bool {
-        let replies = self.leased.call(&checked_transaction(&self.locks, &[])).await.unwrap_or_default();
+        let replies = self.leased.call(&checked_transaction(&self.locks, &self.batch)).await.unwrap_or_default();
         self.leased.set_watching(false);
         replies.last().is_some_and(|executed| executed.as_ref() == b"*1\r\n:0\r\n")
     }

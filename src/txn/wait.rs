@@ -1,64 +1,36 @@
 //! Meeting a lock: short jittered polls while its owner may be alive, resolving the owner when its lease is over (protocol §7).
 
-use std::collections::BTreeSet;
-use std::rc::Rc;
-
-use bytes::Bytes;
-
+use super::attempt::{Attempt, Target};
+use super::batch::Batch;
 use super::engine::Engine;
-use super::id::TxnId;
-use super::{fence, internal_keys, recovery};
-use crate::resp::{Proto, Request, Value};
-use crate::route::Place;
-use crate::upstream::call;
+use super::one_phase::{guarded_answer, guarded_request};
+use super::{Locked, recovery};
+use crate::resp::Proto;
 
 impl Engine {
-    /// Returns when it is worth looking at the locks of `keys` again: after a moment, or when an owner whose lease is over was resolved.
-    pub(super) async fn wait_for_locks(&self, place: Place, proto: Proto, keys: &[Bytes], tries: u32) {
-        self.metrics.lock_waits.add();
-        // Most locks are gone after the round trip that their commit takes: only who met one twice asks whose it is.
-        if tries % OWNER_LOOKS == 1 {
-            for owner in self.owners(place, proto, keys).await {
-                if self.is_overdue(place, proto, &owner).await {
-                    recovery::resolve(self, &owner, place).await;
-                    return;
-                }
-            }
-        }
-        self.pause(tries).await;
-    }
-
-    /// Who holds locks of `keys`, in either mode.
-    async fn owners(&self, place: Place, proto: Proto, keys: &[Bytes]) -> BTreeSet<TxnId> {
-        let Some(node) = self.upstreams.primary(place.shard) else { return BTreeSet::new() };
-        let names = internal_keys::lock_names(place, keys);
-        let requests: Vec<Request> = names
-            .iter()
-            .flat_map(|(exclusive, shared)| [Request::new(&[&b"GET"[..], exclusive]), Request::new(&[&b"SMEMBERS"[..], shared])])
-            .collect();
-        let conn: Rc<_> = node.shared(place.db, proto);
-        let replies = call(&conn, &requests).await.unwrap_or_default();
-        replies.iter().filter_map(|reply| Value::parse(reply).ok()).flat_map(texts).filter_map(|text| TxnId::parse(&text)).collect()
-    }
-
-    /// Whether the lease of `owner` is over by the clock of the shard that holds the lock; a lock without a record counts as overdue.
-    async fn is_overdue(&self, place: Place, proto: Proto, owner: &TxnId) -> bool {
-        let Some(node) = self.upstreams.primary(place.shard) else { return false };
-        let conn = node.shared(place.db, proto);
-        let request = fence::inspect_request(place, owner);
-        match call(&conn, std::slice::from_ref(&request)).await {
-            Ok(replies) => replies.first().and_then(|reply| fence::inspected(reply)).is_none_or(|record| record.age_ms >= record.lease_ms),
-            Err(_) => false,
+    /// Returns when it is worth trying `batch` again, which met a lock `tries` times before: after a moment, or when an owner whose
+    /// lease is over was resolved. `locked` is the owner if the answer named it.
+    pub(super) async fn wait_for_lock(&self, batch: &Batch, locked: Option<Locked>, tries: u32) {
+        let locked = match locked {
+            // Most locks are gone after the round trip that their commit takes: only who met one before asks whose it is.
+            None if tries % OWNER_LOOKS == 1 => self.owner(batch).await,
+            known => known,
+        };
+        match locked {
+            Some(Locked { owner, lease_left_ms: ..=0 }) => recovery::resolve(self, owner, &batch.participant).await,
+            _ => self.pause(tries).await,
         }
     }
-}
 
-/// The strings in a reply that is one, or several.
-fn texts(value: Value) -> Vec<Bytes> {
-    match value {
-        Value::Bulk(text) => vec![text],
-        Value::Array(items) | Value::Set(items) => items.into_iter().flat_map(texts).collect(),
-        _ => Vec::new(),
+    /// Who stands in the way of `batch`: a guarded run of no commands answers just that.
+    async fn owner(&self, batch: &Batch) -> Option<Locked> {
+        let question = Batch { commands: Vec::new(), ..batch.clone() };
+        let target: Target = self.target(&batch.participant, None)?;
+        let reply = target.call(Proto::Resp2, &[guarded_request(&question, Proto::Resp2)]).await.ok()?.pop()?;
+        match guarded_answer(&reply, &question) {
+            Attempt::Locked(locked) => locked,
+            _ => None,
+        }
     }
 }
 

@@ -4,21 +4,22 @@
 //! the connection cannot promise any more (it broke, the slot has moved, the client changed its protocol version) makes EXEC answer
 //! nil, which is always allowed.
 
-use std::time::Duration;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use super::attempt::{Attempt, Redirect};
-use super::batch::Command;
+use super::batch::Batch;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
-use super::one_phase::{self, guarded_request, is_scriptable, locks_of};
-use super::{guarded, internal_keys};
-use crate::resp::{Proto, Request, elements};
+use super::lock::LockKeys;
+use super::one_phase::{self, guarded_request};
+use super::part::{self, Way};
+use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, Upstreams};
+use crate::upstream::{Leased, UpstreamError, Upstreams};
 
 /// What a client watches. Dropping it is UNWATCH.
 pub struct Watch {
@@ -58,7 +59,7 @@ impl Watch {
             || self.proto != proto
             || self.participants.iter().any(|watched| {
                 let moved = watched.place.slot.is_some_and(|slot| map.owner(slot) != Some(watched.place.shard));
-                let replaced = upstreams.primary(watched.place.shard).is_none_or(|node| !std::rc::Rc::ptr_eq(&node, watched.leased.node()));
+                let replaced = upstreams.primary(watched.place.shard).is_none_or(|node| !Rc::ptr_eq(&node, watched.leased.node()));
                 moved || replaced
             })
     }
@@ -70,26 +71,35 @@ impl Watch {
     }
 
     /// EXEC when everything watched and everything done is at one participant: one phase on the watching connection.
-    pub(super) async fn exec_alone(mut self, commands: &[Command], proto: Proto, _wait: Duration) -> Result<Executed, ExecError> {
-        let Some(Watched { place, mut leased, keys, .. }) = self.participants.pop() else { return Ok(Executed::WatchBroken) };
-        let locks = locks_of(place, commands, &keys);
-        if commands.iter().any(Command::writes) {
-            if is_scriptable(commands, proto) {
-                return exec_scripted(&mut leased, place, commands, &keys, proto).await;
-            }
-            match one_phase::look(&mut leased, false, &locks).await {
-                Ok(one_phase::Look::Free) => {}
+    pub(super) async fn exec_alone(mut self, batch: &Batch, way: Way, proto: Proto) -> Result<Executed, ExecError> {
+        let Some(Watched { mut leased, .. }) = self.participants.pop() else { return Ok(Executed::WatchBroken) };
+        let locks = LockKeys::against(batch);
+        let requests = match way {
+            Way::Read => one_phase::checked_transaction(&locks, batch),
+            // The script also touches every watched key: one that did not exist is not missed when its slot moves away.
+            Way::Scripted => vec![Request::new(&["MULTI"]), guarded_request(batch, proto), Request::new(&["EXEC"])],
+            Way::Native => match one_phase::look(&mut leased, false, &locks).await {
+                Ok(one_phase::Look::Free) => one_phase::transaction(false, batch),
                 // The look was a read: nothing was applied.
                 Ok(_) | Err(_) => return Ok(Executed::WatchBroken),
-            }
-            let replies = leased.call(&one_phase::transaction(false, commands)).await.map_err(|_| ExecError::OutcomeUnknown)?;
-            leased.set_watching(false);
-            return executed(&replies, commands.len());
-        }
-        let requests = one_phase::checked_transaction(&locks, commands);
-        let Ok(replies) = leased.call(&requests).await else { return Ok(Executed::WatchBroken) };
+            },
+        };
+        let replies = match leased.call(&requests).await {
+            Ok(replies) => replies,
+            Err(UpstreamError::MaybeApplied) if way != Way::Read => return Err(ExecError::OutcomeUnknown),
+            Err(_) => return Ok(Executed::WatchBroken),
+        };
         leased.set_watching(false);
-        match one_phase::checked_replies(&replies, commands, locks) {
+        let attempt = match way {
+            Way::Read => one_phase::checked_replies(&replies, batch),
+            Way::Scripted => match one_phase::native_replies(&replies, 1) {
+                Attempt::Done(inner) if inner[0].starts_with(b"-NOSCRIPT") => Attempt::Locked(None),
+                Attempt::Done(inner) => one_phase::guarded_answer(&inner[0], batch),
+                other => other,
+            },
+            Way::Native => one_phase::native_replies(&replies, batch.commands.len()),
+        };
+        match attempt {
             Attempt::Done(replies) => Ok(Executed::Replies(replies)),
             Attempt::Failed(error) => Err(error),
             Attempt::Locked(_) | Attempt::Redirected(_) => Ok(Executed::WatchBroken),
@@ -97,59 +107,15 @@ impl Watch {
     }
 }
 
-/// `MULTI, guarded script, EXEC`: the script also touches every watched key, because a key that did not exist is not missed when its slot
-/// moves away.
-async fn exec_scripted(leased: &mut Leased, place: Place, commands: &[Command], keys: &[Bytes], proto: Proto) -> Result<Executed, ExecError> {
-    let script = guarded_request(place, commands, keys, proto);
-    let requests = [Request::new(&["MULTI"]), script, Request::new(&["EXEC"])];
-    let replies = leased.call(&requests).await.map_err(|_| ExecError::OutcomeUnknown)?;
-    leased.set_watching(false);
-    let Some(executed) = replies.last() else { return Ok(Executed::WatchBroken) };
-    let Ok(Some(inner)) = elements(executed) else { return Ok(Executed::WatchBroken) };
-    let Some(reply) = inner.first() else { return Ok(Executed::WatchBroken) };
-    match guarded::answer(reply, commands.len()) {
-        guarded::Answer::Applied(replies) => Ok(Executed::Replies(replies)),
-        guarded::Answer::Locked => Ok(Executed::WatchBroken),
-        guarded::Answer::Refused(reply) if reply.starts_with(b"-NOSCRIPT") => Ok(Executed::WatchBroken),
-        guarded::Answer::Refused(reply) => match one_phase::refused::<()>(reply) {
-            Attempt::Failed(error) => Err(error),
-            _ => Ok(Executed::WatchBroken),
-        },
-    }
-}
-
-/// Reads the replies to `MULTI, commands, EXEC`.
-fn executed(replies: &[Bytes], commands: usize) -> Result<Executed, ExecError> {
-    let Some(last) = replies.last() else { return Ok(Executed::WatchBroken) };
-    if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
-        return match one_phase::refused::<()>(error.clone()) {
-            Attempt::Failed(error) => Err(error),
-            _ => Ok(Executed::WatchBroken),
-        };
-    }
-    match elements(last) {
-        Ok(Some(all)) if all.len() == commands => Ok(Executed::Replies(all)),
-        _ => Ok(Executed::WatchBroken),
-    }
-}
-
 impl Engine {
-    /// Adds the keys of `command`, a WATCH, to `watch`. When it returns, every participant has answered.
+    /// Adds `keys`, by their places, to `watch`. When it returns, every participant has answered.
     ///
     /// # Errors
     /// When a shard cannot be reached or a lock is held for too long; what was watched before stays watched.
-    pub async fn watch(&self, watch: &mut Option<Watch>, command: &Command, proto: Proto) -> Result<(), ExecError> {
-        let mut places: Vec<(Place, Vec<Bytes>)> = Vec::new();
-        for key in &command.keys {
-            let name = command.request.arg_bytes(key.index as usize);
-            match places.iter_mut().find(|(place, _)| *place == key.place) {
-                Some((_, names)) => names.push(name),
-                None => places.push((key.place, vec![name])),
-            }
-        }
+    pub async fn watch(&self, watch: &mut Option<Watch>, keys: Vec<(Place, Vec<Bytes>)>, proto: Proto) -> Result<(), ExecError> {
         let mut held = watch.take().unwrap_or(Watch { participants: Vec::new(), proto, broken: false });
         let mut begun = Vec::new();
-        for (place, names) in places {
+        for (place, names) in keys {
             let index = held.participants.iter().position(|watched| watched.place == place);
             begun.push((place, names, index.map(|index| held.participants.swap_remove(index))));
         }
@@ -161,15 +127,19 @@ impl Engine {
     }
 
     async fn watch_at(&self, place: Place, names: Vec<Bytes>, before: Option<Watched>, proto: Proto) -> Result<Watched, ExecError> {
+        let map = self.upstreams.map();
+        let participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
+        let batch = part::batch(participant, std::iter::empty(), &names, false);
+        let locks = LockKeys::against(&batch);
         let Some(mut watched) = before else {
             return self
-                .persist(place, proto, async |target| {
+                .persist(&batch, async |target| {
                     let leased = match target.lease(proto, self.config.lock_wait_timeout).await {
                         Ok(leased) => leased,
                         Err(_) => return Attempt::Failed(ExecError::Unreachable),
                     };
                     let mut watched = Watched { place: target.place, leased, keys: Vec::new() };
-                    look_at(&mut watched, &names).await.map(|()| watched)
+                    look_at(&mut watched, &names, &locks).await.map(|()| watched)
                 })
                 .await;
         };
@@ -178,10 +148,10 @@ impl Engine {
         let start = Instant::now();
         let mut tries = 0;
         loop {
-            match look_at(&mut watched, &names).await {
+            match look_at(&mut watched, &names, &locks).await {
                 Attempt::Done(()) => return Ok(watched),
-                Attempt::Locked(keys) if start.elapsed() < self.config.lock_wait_timeout => {
-                    self.wait_for_locks(place, proto, &keys, tries).await;
+                Attempt::Locked(locked) if start.elapsed() < self.config.lock_wait_timeout => {
+                    self.wait_for_lock(&batch, locked, tries).await;
                     tries += 1;
                 }
                 Attempt::Locked(_) => return Err(ExecError::LockWait),
@@ -193,12 +163,11 @@ impl Engine {
 }
 
 /// `WATCH names`, then a look at their locks.
-async fn look_at(watched: &mut Watched, names: &[Bytes]) -> Attempt<()> {
+async fn look_at(watched: &mut Watched, names: &[Bytes], locks: &LockKeys) -> Attempt<()> {
     let mut request: Vec<&[u8]> = vec![b"WATCH"];
     request.extend(names.iter().map(|name| &name[..]));
-    let exists = internal_keys::exclusive_exists(watched.place, names);
     watched.leased.set_watching(true);
-    let Ok(replies) = watched.leased.call(&[Request::new(&request), exists]).await else {
+    let Ok(replies) = watched.leased.call(&[Request::new(&request), locks.exists()]).await else {
         return Attempt::Redirected(Redirect::TryAgain);
     };
     if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
@@ -208,5 +177,5 @@ async fn look_at(watched: &mut Watched, names: &[Bytes]) -> Attempt<()> {
         watched.keys.extend(names.iter().cloned());
         return Attempt::Done(());
     }
-    Attempt::Locked(names.to_vec())
+    Attempt::Locked(None)
 }
