@@ -2,3 +2,4 @@
 
 pub mod resp;
 pub mod slot;
+pub mod txn;

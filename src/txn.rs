@@ -1,0 +1,41 @@
+//! Transactions over several participants.
+
+mod answer;
+mod batch;
+mod id;
+mod participant;
+mod script;
+
+pub mod abort;
+pub mod commit;
+pub mod fence;
+pub mod forget;
+pub mod guarded;
+pub mod internal_keys;
+pub mod prepare;
+pub mod reapply;
+
+use bytes::Bytes;
+
+pub use answer::{Locked, Malformed, Refusal, Refused, State};
+pub use batch::{Batch, Command, KeyLock, LockMode, ReRead};
+pub use id::{TxnId, TxnIds};
+pub use participant::{Participant, parse_participants, participants_text};
+pub use script::{Script, fits_script};
+
+use crate::resp::Proto;
+
+/// What every participant of a transaction is told alike.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The transaction.
+    pub tid: TxnId,
+    /// All participants, as [`participants_text`] writes them.
+    pub participants: Bytes,
+    /// How long after prepare others may be asked to wait before they resolve it.
+    pub lease_ms: u32,
+    /// The version of RESP that the replies are for.
+    pub proto: Proto,
+    /// How many bytes of replies a committed record keeps at most.
+    pub kept_reply_bytes_max: u32,
+}
