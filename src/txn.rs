@@ -14,6 +14,7 @@ pub mod guarded;
 pub mod internal_keys;
 pub mod prepare;
 pub mod reapply;
+pub mod state;
 
 use bytes::Bytes;
 
