@@ -7,6 +7,7 @@
 
 mod alone;
 mod client;
+mod connection;
 mod dispatch;
 mod forward;
 mod local;
@@ -27,6 +28,7 @@ use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 pub use client::{ClientState, Peer};
+pub use local::{Databases, LocalSettings};
 pub use registry::{ClientRegistry, Registration};
 
 use crate::command::{CommandSpec, Flags, LookupError};
@@ -55,6 +57,8 @@ pub struct Context {
     pub topology: Topology,
     /// What sockets are read into; see `task`.
     pub scratch: RefCell<BytesMut>,
+    /// What the configuration says about connections.
+    pub settings: LocalSettings,
     /// When the process started.
     pub started: Instant,
 }

@@ -106,6 +106,10 @@ pub const TXNUNKNOWN: &str =
 pub const TXNPENDING: &str = "TXNPENDING committed, replies unavailable";
 /// A transaction met others on its keys until its attempts were used up. Safe to retry.
 pub const TXNCONFLICT: &str = "TXNCONFLICT gave way to other transactions on the same keys; nothing was applied";
+/// A shard's clock and weft's are more than five minutes apart, so that weft could not tell a late message from a current one.
+pub const CLOCK_APART: &str = "TXNREFUSED the clocks of weft and of a shard are more than five minutes apart; nothing was applied";
+/// Every shard lost a transaction that had been decided, before any of them applied it.
+pub const TXN_LOST: &str = "TXNLOST all shards lost the transaction before it was applied; nothing was applied";
 /// The shard could not be reached, and nothing was sent to it. Safe to retry.
 pub const UPSTREAM_UNAVAILABLE: &str = "UNAVAILABLE the shard cannot be reached; nothing was applied";
 /// A client names a key of weft's own.
@@ -124,6 +128,14 @@ pub fn refused(name: &str, reason: &str) -> String {
 /// A command whose keys are on several shards, where weft cannot yet carry it out.
 pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
+/// A transaction over several shards, one of which may evict the records and locks that hold it together.
+pub fn eviction(shard: &str, policy: &str) -> String {
+    format!(
+        "TXNREFUSED shard '{shard}' has maxmemory-policy {policy}, which may evict the records of a transaction over several shards; use \
+         noeviction, or set transactions.allow_eviction"
+    )
 }
 
 /// More commands, or more bytes of them, queued after MULTI than the configuration allows; EXEC will be refused.

@@ -15,9 +15,9 @@ use tokio::task::{JoinSet, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::Shared;
-use crate::config::Secret;
+use crate::config::{Secret, TopologyConfig};
 use crate::resp::error_reply;
-use crate::session::{self, Context, Peer};
+use crate::session::{self, Context, Databases, LocalSettings, Peer};
 use crate::txn::{Engine, Script};
 use crate::upstream::{Handshake, Upstreams};
 
@@ -60,9 +60,17 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         engine,
         registry: Arc::clone(&shared.registry),
         topology: shared.topology.clone(),
+        settings: LocalSettings { databases: databases(&shared.config.topology) },
         scratch: RefCell::new(BytesMut::new()),
         started: shared.started,
     })
+}
+
+fn databases(topology: &TopologyConfig) -> Databases {
+    match topology {
+        TopologyConfig::Cluster(_) => Databases::Cluster,
+        TopologyConfig::Static(fixed) => Databases::Count(fixed.databases),
+    }
 }
 
 async fn accept(listener: &TcpListener, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
@@ -109,6 +117,7 @@ async fn housekeeping(context: &Context) {
         let now = Instant::now();
         context.engine.set_now(now);
         context.upstreams.watch(now);
+        context.engine.forget_due().await;
     }
 }
 

@@ -81,7 +81,7 @@ impl Session {
         self.deliver(result);
     }
 
-    fn deliver(&self, result: Result<Bytes, ExecError>) {
+    pub(super) fn deliver(&self, result: Result<Bytes, ExecError>) {
         match result {
             Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
             Err(ExecError::Refused(reply)) => self.window.reply(|out| out.extend_from_slice(&reply)),

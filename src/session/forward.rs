@@ -21,7 +21,7 @@ use super::{Pending, Session, rescue};
 use crate::command;
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
-use crate::txn::{Batch, lock, one_phase, part};
+use crate::txn::{Batch, guarded_request, lock, part};
 use crate::upstream::ReplySink;
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
@@ -121,7 +121,7 @@ impl Session {
             let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
             let Some(&head) = members.first() else { continue };
             let batch: Batch = part::batch(participant, commands.iter(), &[], false);
-            let request = one_phase::guarded_request(&batch, proto);
+            let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
             node.shared(place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));

@@ -1,6 +1,7 @@
 //! What carries out transactions in one worker: the clock, the ids, the connections, and the tasks that outlive their sessions.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -10,9 +11,10 @@ use tokio::task::JoinSet;
 
 use super::batch::Batch;
 use super::error::ExecError;
-use super::id::TxnIds;
+use super::id::{TxnId, TxnIds};
 use super::participant::Participant;
 use super::part::{self, Part, Way, divide};
+use super::recovery::Forgettable;
 use super::watch::Watch;
 use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
@@ -29,6 +31,10 @@ pub struct Engine {
     pub(super) ids: RefCell<TxnIds>,
     /// Transactions that are driven on although nobody waits for them, and committed records to be forgotten.
     pub(super) tasks: RefCell<JoinSet<()>>,
+    /// Transactions of others that this worker is bringing to their end.
+    pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Committed transactions whose records will be deleted.
+    pub(super) forgettable: RefCell<Forgettable>,
     /// What clients may send.
     pub limits: Limits,
     now: Cell<Instant>,
@@ -52,6 +58,8 @@ impl Engine {
             config: config.transactions.clone(),
             ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
             tasks: RefCell::new(JoinSet::new()),
+            resolving: RefCell::default(),
+            forgettable: RefCell::default(),
             limits: Limits {
                 bulk_bytes_max: config.limits.bulk_bytes_max,
                 inline_bytes_max: config.limits.inline_bytes_max,

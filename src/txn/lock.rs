@@ -43,7 +43,7 @@ impl LockKeys {
 
 }
 
-fn named<'a>(command: &'a [u8], keys: impl Iterator<Item = &'a Bytes>) -> Request {
+pub(super) fn named<'a>(command: &'a [u8], keys: impl Iterator<Item = &'a Bytes>) -> Request {
     let words: Vec<&[u8]> = std::iter::once(command).chain(keys.map(|key| &key[..])).collect();
     Request::new(&words)
 }

@@ -23,7 +23,7 @@ impl Engine {
     }
 
     /// Who stands in the way of `batch`: a guarded run of no commands answers just that.
-    async fn owner(&self, batch: &Batch) -> Option<Locked> {
+    pub(super) async fn owner(&self, batch: &Batch) -> Option<Locked> {
         let question = Batch { commands: Vec::new(), ..batch.clone() };
         let target: Target = self.target(&batch.participant, None)?;
         let reply = target.call(Proto::Resp2, &[guarded_request(&question, Proto::Resp2)]).await.ok()?.pop()?;
