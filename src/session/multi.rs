@@ -12,7 +12,7 @@ use super::dispatch::Step;
 use super::client::Queued;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
-use crate::resp::{ReplyWriter, error_reply};
+use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
 use crate::txn::Executed;
 
@@ -164,7 +164,7 @@ impl Session {
         let context = Rc::clone(&self.context);
         match context.engine.exec(commands, watch, self.client.proto()).await {
             Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
-            Ok(Executed::WatchBroken) => self.reply(ReplyWriter::null_array),
+            Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
     }

@@ -61,8 +61,8 @@ impl Engine {
             resolving: RefCell::default(),
             forgettable: RefCell::default(),
             limits: Limits {
-                bulk_bytes_max: config.limits.bulk_bytes_max,
-                inline_bytes_max: config.limits.inline_bytes_max,
+                bulk_bytes_max: u32::try_from(config.limits.bulk_bytes_max).unwrap_or(u32::MAX),
+                inline_bytes_max: u32::try_from(config.limits.inline_bytes_max).unwrap_or(u32::MAX),
                 ..Limits::default()
             },
             now: Cell::new(Instant::now()),
