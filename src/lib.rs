@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod config;
+pub mod metrics;
 pub mod node_addr;
 pub mod resp;
 pub mod session;
