@@ -5,5 +5,5 @@ pub mod local;
 pub mod registry;
 
 pub use client::{ClientState, Peer, Profile, ReplyMode};
-pub use local::{Call, Databases, LocalContext, LocalOutcome, LocalSettings};
+pub use local::{Call, Databases, LocalContext, LocalOutcome, LocalSettings, needs_auth};
 pub use registry::{ClientRegistry, Registration};
