@@ -4,6 +4,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 pub mod dev;
+pub mod metrics;
 pub mod node_addr;
 pub mod resp;
 pub mod route;

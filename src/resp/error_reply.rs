@@ -38,6 +38,14 @@ pub const NESTED_MULTI: &str = "ERR MULTI calls can not be nested";
 pub const WATCH_INSIDE_MULTI: &str = "ERR WATCH inside MULTI is not allowed";
 /// A command inside of MULTI that cannot be queued.
 pub const NOT_IN_TRANSACTION: &str = "ERR Command not allowed inside a transaction";
+/// An argument that should be a 32-bit integer.
+pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
+/// SELECT of another database than 0 where the shards are a cluster, which has no other.
+pub const SELECT_IN_CLUSTER: &str = "ERR SELECT is not allowed in cluster mode";
+/// CLIENT LIST ID with something that is no number.
+pub const CLIENT_ID: &str = "ERR Invalid client ID";
+/// CLIENT SETNAME or HELLO SETNAME with a name that would break the lines of CLIENT LIST.
+pub const CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 /// SELECT of a database that does not exist.
 pub const DB_INDEX: &str = "ERR DB index is out of range";
 /// A connection more than `maxclients`.
@@ -89,6 +97,21 @@ pub fn subcommand_syntax(command: &str, subcommand: &[u8]) -> String {
 /// HELLO with an option that it does not have.
 pub fn hello_option(option: &[u8]) -> String {
     format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(shown_part(option, option.len())))
+}
+
+/// CLIENT LIST TYPE with a kind of client that does not exist.
+pub fn client_type(kind: &[u8]) -> String {
+    format!("ERR Unknown client type '{}'", String::from_utf8_lossy(shown_part(kind, kind.len())))
+}
+
+/// CLIENT SETINFO with an attribute that does not exist (as from Redis 7.2 on).
+pub fn client_attribute(attribute: &[u8]) -> String {
+    format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(shown_part(attribute, attribute.len())))
+}
+
+/// CLIENT SETINFO with a value that would break the lines of CLIENT LIST; `attribute` is in lower case (as from Redis 7.2 on).
+pub fn client_attribute_value(attribute: &str) -> String {
+    format!("ERR {attribute} cannot contain spaces, newlines or special characters.")
 }
 
 // What weft says. Codes of its own tell a program what it may do; `ERR` tells it nothing, so it stands only where the request itself

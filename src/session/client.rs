@@ -147,6 +147,14 @@ pub struct Profile {
 }
 
 impl Profile {
+    /// The number by which `HELLO` and `CLIENT LIST` know the protocol version.
+    pub fn resp(&self) -> u8 {
+        match self.proto {
+            Proto::Resp2 => 2,
+            Proto::Resp3 => 3,
+        }
+    }
+
     fn new(now: Instant) -> Self {
         Self {
             proto: Proto::Resp2,

@@ -116,3 +116,38 @@ impl Drop for Registration {
         self.registry.lock().clients.remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn no_more_clients_are_admitted_than_allowed_and_ids_are_never_reused() {
+        let registry = Arc::new(ClientRegistry::new(2));
+        let peer = Peer { addr: "127.0.0.1:1".parse().unwrap(), laddr: "127.0.0.1:2".parse().unwrap(), fd: 3 };
+        let admit = || registry.admit(peer, true, Instant::now());
+        let (first, first_place) = admit().unwrap();
+        let (second, _second_place) = admit().unwrap();
+        assert!(admit().is_none());
+        assert_eq!((first.id(), second.id(), registry.connected()), (1, 2, 2));
+        drop(first_place);
+        assert_eq!(registry.connected(), 1);
+        assert_eq!(admit().unwrap().0.id(), 3);
+    }
+
+    #[test]
+    fn a_listing_shows_what_was_published_last() {
+        let registry = Arc::new(ClientRegistry::new(1));
+        let peer = Peer { addr: "[::1]:1".parse().unwrap(), laddr: "[::1]:2".parse().unwrap(), fd: 3 };
+        let now = Instant::now();
+        let (mut client, _place) = registry.admit(peer, true, now).unwrap();
+        let shows = |field: &str| String::from_utf8(registry.list(&ClientFilter::All, now)).unwrap().contains(field);
+        assert!(shows("addr=[::1]:1 ") && shows(" cmd=NULL "));
+        client.begin("get", now);
+        assert!(shows(" cmd=NULL "));
+        client.publish();
+        assert!(shows(" cmd=get "));
+    }
+}

@@ -6,7 +6,6 @@ use std::io::Write;
 use std::time::Instant;
 
 use super::{ClientShared, Labels, Profile};
-use crate::resp::Proto;
 
 /// Appends the line, with its line feed.
 pub(super) fn write(out: &mut Vec<u8>, client: &ClientShared, profile: &Profile, labels: &Labels, now: Instant) {
@@ -25,19 +24,11 @@ pub(super) fn write(out: &mut Vec<u8>, client: &ClientShared, profile: &Profile,
     put(out, format_args!(" multi={multi} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0"));
     put(out, format_args!(" obl={output} oll=0 omem=0 tot-mem={} events=r", input + multi_bytes + output));
     put(out, format_args!(" cmd={} user=default redir=-1", profile.command.unwrap_or("NULL")));
-    put(out, format_args!(" resp={} lib-name=", proto_number(profile.proto)));
+    put(out, format_args!(" resp={} lib-name=", profile.resp()));
     out.extend_from_slice(&labels.lib_name);
     out.extend_from_slice(b" lib-ver=");
     out.extend_from_slice(&labels.lib_ver);
     out.push(b'\n');
-}
-
-/// The number by which `HELLO` and `CLIENT LIST` know the version.
-fn proto_number(proto: Proto) -> u8 {
-    match proto {
-        Proto::Resp2 => 2,
-        Proto::Resp3 => 3,
-    }
 }
 
 /// Redis's letters, in its order; `N` when none holds.
