@@ -8,14 +8,15 @@ mod listener;
 mod worker;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
-use crate::session::ClientRegistry;
+use crate::metrics::{Metrics, WorkerMetrics};
+use crate::session::{ClientRegistry, ServerIdentity};
 use crate::topology::Topology;
 
 /// What all workers share.
@@ -24,7 +25,10 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
-    pub(crate) started: Instant,
+    pub(crate) identity: Arc<ServerIdentity>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// One for each worker.
+    pub(crate) counts: Arc<[Arc<WorkerMetrics>]>,
     /// Becomes true when the process is to stop.
     pub(crate) stop: watch::Receiver<bool>,
 }
@@ -55,9 +59,12 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let listeners = listener::bind(config.listen.address, workers)
         .with_context(|| format!("cannot listen on {}", config.listen.address))?;
     let (stop, stop_seen) = watch::channel(false);
+    let metrics = Arc::new(Metrics::default());
     let shared = Shared {
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
-        started: Instant::now(),
+        identity: Arc::new(identity(&config, workers)),
+        counts: (0..workers).map(|_| metrics.worker()).collect(),
+        metrics,
         stop: stop_seen,
         config,
         topology,
@@ -69,10 +76,37 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
         threads.push(thread.spawn(move || worker::run(index, listener, shared)).context("cannot start a worker thread")?);
     }
     tracing::info!(address = %shared.config.listen.address, workers, "serving");
-    stopped.await;
+    tokio::select! {
+        () = stopped => {}
+        () = sample(&shared.metrics) => {}
+    }
     tracing::info!("stopping");
     // Fails only when all workers have ended already.
     let _ = stop.send(true);
     tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?))
         .await?
+}
+
+/// What INFO says of this process.
+fn identity(config: &Config, workers: usize) -> ServerIdentity {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    ServerIdentity {
+        run_id: (0..40).map(|_| char::from_digit(fastrand::u32(..16), 16).unwrap_or('0')).collect(),
+        os: format!("Linux {} {}", read("/proc/sys/kernel/osrelease"), std::env::consts::ARCH),
+        process_id: std::process::id(),
+        tcp_port: config.listen.address.port(),
+        config_file: String::new(),
+        started: Instant::now(),
+        clients_max: config.limits.clients_max,
+        workers,
+        isolation: config.isolation,
+    }
+}
+
+/// Keeps the figures per second.
+async fn sample(metrics: &Metrics) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        metrics.sample(ticks.tick().await.into_std());
+    }
 }

@@ -22,17 +22,18 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
 pub use client::{ClientState, Peer};
+pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
 pub use registry::{ClientRegistry, Registration};
 
-use crate::command::{CommandSpec, Flags, LookupError};
+use crate::command::{CommandSpec, LookupError};
 use crate::config::{Config, Isolation};
+use crate::metrics::{Counter, Metrics, WorkerMetrics};
 use crate::resp::{Limits, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
 use crate::txn::Engine;
@@ -59,8 +60,12 @@ pub struct Context {
     pub scratch: RefCell<BytesMut>,
     /// What the configuration says about connections.
     pub settings: LocalSettings,
-    /// When the process started.
-    pub started: Instant,
+    /// What INFO says of the process.
+    pub identity: Arc<ServerIdentity>,
+    /// The counters of all workers.
+    pub metrics: Arc<Metrics>,
+    /// This worker's own.
+    pub counts: Arc<WorkerMetrics>,
 }
 
 impl Context {
@@ -137,8 +142,9 @@ impl Session {
     /// Looks up what `request` asks for; what cannot be carried out is answered here.
     fn admit(&mut self, request: Request) -> Option<Pending> {
         match crate::command::lookup(&request) {
-            Ok(spec) if self.client.authenticated || spec.flags.contains(Flags::NO_AUTH) => {
+            Ok(spec) if !local::needs_auth(&self.client, spec) => {
                 self.client.begin(spec.name, self.context.engine.now());
+                self.context.counts.count(Counter::Commands);
                 return Some(Pending { spec, request });
             }
             Ok(_) => self.reply(|reply| reply.error(error_reply::NOAUTH)),

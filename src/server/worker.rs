@@ -60,9 +60,11 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         engine,
         registry: Arc::clone(&shared.registry),
         topology: shared.topology.clone(),
-        settings: LocalSettings { databases: databases(&shared.config.topology) },
+        settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
+        identity: Arc::clone(&shared.identity),
+        metrics: Arc::clone(&shared.metrics),
+        counts: Arc::clone(&shared.counts[index]),
         scratch: RefCell::new(BytesMut::new()),
-        started: shared.started,
     })
 }
 

@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
+use super::client::ReplyMode;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyRef, SplitKind};
@@ -19,16 +20,20 @@ use crate::txn::{ExecError, Executed};
 impl Session {
     /// Carries out `pending` and appends its reply, unless the client does not want to hear it.
     pub(super) async fn alone(&mut self, pending: Pending) {
-        let silent = self.client.reply_mode.mutes();
         let before = self.window.out_len();
+        let heard = self.client.reply_mode == ReplyMode::On;
         self.carry_out(pending).await;
-        if silent {
+        let muted = self.client.reply_mode.mutes();
+        if !heard {
+            self.client.reply_mode = self.client.reply_mode.next();
+        }
+        if muted {
             self.window.with_out(|out| out.truncate(before));
         }
     }
 
     async fn carry_out(&mut self, pending: Pending) {
-        if self.client.reply_mode.mutes() || matches!(self.mode, Mode::Multi(_)) {
+        if self.client.reply_mode != ReplyMode::On || matches!(self.mode, Mode::Multi(_)) {
             match self.dispatch_aloud(pending) {
                 Step::Sent => return self.settle().await,
                 Step::Stalled(pending) | Step::Alone(pending) => return self.carry_out_now(pending).await,

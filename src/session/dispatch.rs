@@ -1,5 +1,6 @@
 //! Hot path: the one match on how a command is handled.
 
+use super::client::ReplyMode;
 use super::{Mode, Pending, Session};
 use crate::command::Handling;
 use crate::resp::error_reply;
@@ -17,7 +18,8 @@ pub(super) enum Step {
 impl Session {
     /// Sends `pending` on its way.
     pub(super) fn dispatch(&mut self, pending: Pending) -> Step {
-        if self.client.reply_mode.mutes() {
+        // Muted replies are taken back, which only works for what is carried out alone.
+        if self.client.reply_mode != ReplyMode::On {
             return Step::Alone(pending);
         }
         self.dispatch_aloud(pending)
