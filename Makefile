@@ -4,7 +4,7 @@
 # where everything is there, that costs a few milliseconds.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := .ci/run $(wildcard deploy/*.sh tests/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test bench lint clean
