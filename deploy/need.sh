@@ -69,22 +69,26 @@ if ! have apt-get; then
     echo "missing:$missing; $installer $(packages other_package)" >&2
     exit 1
 fi
+wanted=$(packages debian_package)
 if [ "$(id -u)" != 0 ] && ! have sudo; then
-    echo "missing:$missing; run as root: apt-get install $(packages debian_package)" >&2
+    echo "missing:$missing; run as root: apt-get install $wanted" >&2
     exit 1
 fi
 
-wanted=$(packages debian_package)
+install() {
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | as_root sh -c "cat >$policy && chmod +x $policy" || return
+        ours=yes
+    fi
+    as_root apt-get update -qq || return
+    # shellcheck disable=SC2086 # the packages are words
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $wanted
+}
+
 echo "installing $wanted"
-if [ ! -e "$policy" ]; then
-    ours=yes
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-    as_root chmod +x "$policy"
-fi
-# shellcheck disable=SC2086 # the packages are words
-if ! { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $wanted; } \
-    >"$log" 2>&1; then
+if ! install >"$log" 2>&1; then
     cat "$log" >&2
+    echo "missing:$missing; run as root: apt-get install $wanted" >&2
     exit 1
 fi
 case " $missing " in
