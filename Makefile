@@ -1,0 +1,40 @@
+# Everything that builds, runs and checks weft. `make` alone prints the targets.
+#
+# Each target installs what it needs and is missing, so that a fresh clone on a fresh machine is one command away from the result;
+# where everything is there, that costs a few milliseconds.
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test bench lint clean
+
+help: ## Print this list
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+run: ## Start three shards and weft before them, show a transfer across shards, serve until Ctrl-C
+	@deploy/need.sh cargo cc redis-server redis-cli
+	cargo build --release
+	@exec $(TARGET_DIR)/release/weft dev --shards 3 --listen 127.0.0.1:6380 --demo
+
+test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
+	@deploy/need.sh cargo cc redis-server redis-cli
+	@tests/setup.sh tests/requirements.txt
+	cargo test $(ARGS)
+
+bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
+	@deploy/need.sh cargo cc redis-server redis-cli nutcracker
+	@tests/setup.sh tests/requirements.txt benches/requirements.txt
+	cargo build --release
+	PATH="$(CURDIR)/tests/.venv/bin:$$PATH" cargo bench --bench compare -- $(ARGS)
+
+lint: ## Check formatting, clippy, the documentation's links and the shell scripts
+	@deploy/need.sh cargo cc
+	cargo fmt --check
+	cargo clippy --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
+	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo 'shellcheck is not installed: skipped'; fi
+
+clean: ## Remove what was built and the tests' Python packages
+	cargo clean
+	rm -rf tests/.venv

@@ -1,0 +1,10 @@
+//! The integration tests: one binary, which links once, with a module for each subject.
+//!
+//! They run against real servers and the real `weft` binary, started by [`support`] on ports of their own, so that every test may run
+//! beside every other. `make test` installs what they need.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+mod support_works;
+mod tidy;

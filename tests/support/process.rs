@@ -1,0 +1,78 @@
+//! A child process that dies with its owner, and the signals a test sends to it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{PATIENCE, eventually_some};
+
+/// A running child. Dropping it kills it; when that happens because a test failed, the end of its log is printed.
+pub(crate) struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` with its output in the file `log`.
+    pub(crate) fn start(name: &str, mut command: Command, log: PathBuf) -> Self {
+        let output = File::options().create(true).append(true).open(&log).unwrap();
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {:?}: {error}; run `make test`", command.get_program()));
+        Self { child, name: name.to_owned(), log }
+    }
+
+    /// SIGKILL: it gets no chance to clean up.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// SIGSTOP: connections stay, nothing answers.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// SIGCONT, after [`Self::pause`].
+    pub(crate) fn resume(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    /// Sends `signal`.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn exit_status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn must_exit(&mut self) -> ExitStatus {
+        let what = format!("{} exits", self.name);
+        eventually_some(PATIENCE, &what, || self.exit_status())
+    }
+
+    /// Everything it has printed so far.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(LOG_LINES);
+            let end: String = log.lines().skip(from).map(|line| format!("  {line}\n")).collect();
+            eprint!("--- the end of the log of {}\n{end}", self.name);
+        }
+    }
+}
+
+const LOG_LINES: usize = 40;

@@ -1,0 +1,140 @@
+//! Several servers that share the keyspace: strangers to each other, or a Redis Cluster.
+
+use std::ops::Range;
+
+use weft::slot::{SLOT_COUNT, Slot};
+
+use super::{Flavor, PATIENCE, Reply, Server, eventually, free_port};
+
+/// Who knows where the slots are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// weft alone: `topology.static`.
+    Static,
+    /// The nodes: `topology.cluster`.
+    Cluster,
+}
+
+impl Mode {
+    /// Both, for tests that hold in either.
+    pub(crate) const ALL: [Self; 2] = [Self::Static, Self::Cluster];
+}
+
+/// Servers, each with an even part of the slots.
+pub(crate) struct Shards {
+    mode: Mode,
+    servers: Vec<Server>,
+}
+
+impl Shards {
+    /// Starts `count` shards and waits until they agree on the slots.
+    #[track_caller]
+    pub(crate) fn start(mode: Mode, flavor: Flavor, count: usize) -> Self {
+        match mode {
+            Mode::Static => Self::fixed(flavor, count),
+            Mode::Cluster => Self::cluster(flavor, count),
+        }
+    }
+
+    /// Servers that know nothing of each other.
+    #[track_caller]
+    pub(crate) fn fixed(flavor: Flavor, count: usize) -> Self {
+        Self { mode: Mode::Static, servers: (0..count).map(|_| Server::start(flavor, &[])).collect() }
+    }
+
+    /// A cluster of primaries.
+    #[track_caller]
+    pub(crate) fn cluster(flavor: Flavor, count: usize) -> Self {
+        let servers = (0..count).map(|_| node(flavor)).collect();
+        let shards = Self { mode: Mode::Cluster, servers };
+        for (index, server) in shards.servers.iter().enumerate() {
+            let (slots, first) = (shards.slots(index), shards.servers[0].address());
+            let mut client = server.client();
+            client.must_ok(&format!("CLUSTER ADDSLOTSRANGE {} {}", slots.start, slots.end - 1));
+            // Distinct epochs from the start, so that the nodes need not settle a collision later.
+            client.must_ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1));
+            client.must_ok(&format!("CLUSTER MEET {} {} {}", first.ip(), first.port(), bus_port(&shards.servers[0])));
+        }
+        eventually(PATIENCE, "the nodes form a cluster", || shards.servers.iter().all(|server| knows_all(server, count)));
+        shards
+    }
+
+    /// Who knows where the slots are.
+    pub(crate) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The servers, in the order of their slots.
+    pub(crate) fn servers(&self) -> &[Server] {
+        &self.servers
+    }
+
+    /// One of them, to kill or pause.
+    pub(crate) fn server(&mut self, index: usize) -> &mut Server {
+        &mut self.servers[index]
+    }
+
+    /// The slots of the shard at `index`, as they were dealt at the start.
+    pub(crate) fn slots(&self, index: usize) -> Range<usize> {
+        let border = |index| index * usize::from(SLOT_COUNT) / self.servers.len();
+        border(index)..border(index + 1)
+    }
+
+    /// The index of the shard that has `key`.
+    pub(crate) fn shard_of(&self, key: &str) -> usize {
+        let slot = Slot::of(key.as_bytes()).index();
+        (0..self.servers.len()).find(|&index| self.slots(index).contains(&slot)).expect("every slot was dealt")
+    }
+
+    /// A key that begins with `prefix` and lives on the shard at `index`: the same at each call.
+    pub(crate) fn key_on(&self, index: usize, prefix: &str) -> String {
+        (0..).map(|number| format!("{prefix}{number}")).find(|key| self.shard_of(key) == index).expect("some key is there")
+    }
+
+    /// What weft leaves in the shards: every key of its own, with the index of its shard. Empty when nothing is in flight.
+    pub(crate) fn internal_keys(&self) -> Vec<(usize, String)> {
+        let keys = |(index, server): (usize, &Server)| {
+            let reply = server.client().call("KEYS __weft:*");
+            let names: Vec<_> = reply.items().expect("KEYS answers an array").iter().filter_map(Reply::text).collect();
+            names.into_iter().map(move |name| (index, name))
+        };
+        self.servers.iter().enumerate().flat_map(keys).collect()
+    }
+
+    /// The `topology:` part of a `proxy.yaml`, in flow style.
+    pub(crate) fn topology(&self) -> String {
+        match self.mode {
+            Mode::Cluster => format!("{{cluster: {{seeds: [\"{}\"]}}}}", self.servers[0].address()),
+            Mode::Static => {
+                let shard = |(index, server): (usize, &Server)| {
+                    let (slots, address) = (self.slots(index), server.address());
+                    format!("{{name: s{index}, address: \"{address}\", slots: [\"{}-{}\"]}}", slots.start, slots.end - 1)
+                };
+                let shards: Vec<_> = self.servers.iter().enumerate().map(shard).collect();
+                format!("{{static: {{shards: [{}]}}}}", shards.join(", "))
+            }
+        }
+    }
+}
+
+fn node(flavor: Flavor) -> Server {
+    let bus = free_port().to_string();
+    let options =
+        ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1", "--cluster-node-timeout", "5000"];
+    Server::start(flavor, &options)
+}
+
+fn bus_port(server: &Server) -> String {
+    let nodes = server.client().call("CLUSTER MYID").text().expect("a node has an id");
+    let line = server.client().call("CLUSTER NODES").text().expect("a node knows itself");
+    let (_, rest) = line.lines().find(|line| line.starts_with(&nodes)).and_then(|line| line.split_once('@')).expect("the bus port");
+    rest.split([',', ' ']).next().expect("the bus port").to_owned()
+}
+
+fn knows_all(server: &Server, count: usize) -> bool {
+    let mut client = server.client();
+    let info = client.call("CLUSTER INFO").text().unwrap_or_default();
+    let known = format!("cluster_known_nodes:{count}\r");
+    let slots = format!("cluster_slots_assigned:{SLOT_COUNT}\r");
+    info.contains("cluster_state:ok") && info.contains(&known) && info.contains(&slots)
+}

@@ -1,0 +1,136 @@
+//! The proxy under test: the binary that cargo built, with a configuration of its own.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{Client, PATIENCE, Process, Shards, eventually_some, free_port};
+
+/// A running proxy.
+pub(crate) struct Weft {
+    process: Process,
+    address: SocketAddr,
+    _folder: TempDir,
+}
+
+impl Weft {
+    /// A proxy before `shards`, with defaults.
+    #[track_caller]
+    pub(crate) fn start(shards: &Shards) -> Self {
+        Self::setup(shards).start()
+    }
+
+    /// A proxy before `shards` that differs from the defaults.
+    pub(crate) fn setup(shards: &Shards) -> Setup {
+        Setup { topology: shards.topology(), settings: BTreeMap::new(), environment: Vec::new() }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A client of it that speaks RESP2.
+    #[track_caller]
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// A client of it that speaks RESP3.
+    #[track_caller]
+    pub(crate) fn client_resp3(&self) -> Client {
+        Client::connect_resp3(self.address)
+    }
+
+    /// Its process: `kill`, `pause`, `resume`, `signal`, `must_exit`, `log`.
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// SIGTERM, and how it ended.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.must_exit()
+    }
+}
+
+/// A proxy that has not been started yet.
+#[derive(Clone)]
+pub(crate) struct Setup {
+    topology: String,
+    settings: BTreeMap<String, Vec<String>>,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// Sets a key of `proxy.yaml` by its path: `("transactions.lease_ms", 100)`.
+    pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
+        let (section, key) = key.split_once('.').unwrap_or(("", key));
+        self.settings.entry(section.to_owned()).or_default().push(format!("{key}: {}", value.to_string()));
+        self
+    }
+
+    /// Sets a variable of its environment: `("WEFT_FAILPOINT", "…")`.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it and waits until it answers a PING.
+    #[track_caller]
+    pub(crate) fn start(self) -> Weft {
+        for _ in 0..PORTS_TRIED {
+            let folder = tempfile::tempdir().unwrap();
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+            let mut process = self.spawn(address, folder.path());
+            if comes_up(&mut process, address) {
+                return Weft { process, address, _folder: folder };
+            }
+            let log = process.log();
+            assert!(log.contains("in use"), "weft does not start:\n{log}");
+        }
+        panic!("{PORTS_TRIED} ports were taken by others");
+    }
+
+    fn spawn(&self, address: SocketAddr, folder: &Path) -> Process {
+        let path = folder.join("proxy.yaml");
+        std::fs::write(&path, self.yaml(address)).unwrap();
+        let mut command = Command::new(binary());
+        command.arg("--config").arg(path).envs(self.environment.iter().cloned());
+        Process::start(&format!("weft on {address}"), command, folder.join("log"))
+    }
+
+    fn yaml(&self, address: SocketAddr) -> String {
+        // Two workers: as few as can still disagree.
+        let mut yaml = format!("listen: \"{address}\"\nworkers: 2\ntopology: {}\n", self.topology);
+        for (section, lines) in &self.settings {
+            match section.as_str() {
+                "" => yaml.extend(lines.iter().map(|line| format!("{line}\n"))),
+                section => yaml.push_str(&format!("{section}: {{{}}}\n", lines.join(", "))),
+            }
+        }
+        yaml
+    }
+}
+
+/// The program under test.
+pub(crate) fn binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_weft"))
+}
+
+/// Waits until it answers; `false` when it ends instead.
+fn comes_up(process: &mut Process, address: SocketAddr) -> bool {
+    eventually_some(PATIENCE, "weft answers a PING", || {
+        if process.exit_status().is_some() {
+            return Some(false);
+        }
+        Client::try_connect(address).ok()?.answers().then_some(true)
+    })
+}
+
+const PORTS_TRIED: usize = 5;
