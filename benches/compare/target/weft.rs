@@ -1,0 +1,26 @@
+//! weft as built with the bench, before a static topology, with its defaults apart from what is compared: isolation and worker threads.
+//! `WEFT_PROGRAM` measures another build.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::target::Site;
+
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("WEFT_PROGRAM").map_or_else(|| env!("CARGO_BIN_EXE_weft").into(), PathBuf::from)
+}
+
+pub(crate) fn command(site: &Site<'_>, isolation: &str) -> anyhow::Result<Command> {
+    let path = site.directory.join(format!("weft-{isolation}.yaml"));
+    fs::write(&path, configuration(site, isolation))?;
+    let mut command = Command::new(program());
+    command.arg("--config").arg(path);
+    Ok(command)
+}
+
+fn configuration(site: &Site<'_>, isolation: &str) -> String {
+    let shard = |(index, address)| format!("      - {{name: shard-{index}, address: \"{address}\"}}\n");
+    let shards: String = site.shards.iter().enumerate().map(shard).collect();
+    format!("listen: \"{}\"\nworkers: {}\nisolation: {isolation}\ntopology:\n  static:\n    shards:\n{shards}", site.listen, site.workers)
+}

@@ -1,0 +1,19 @@
+//! The unit tests of the bench code: a bench target runs without libtest, so its modules are compiled once more here.
+
+#![allow(dead_code, reason = "only the tests of these modules run here")]
+
+mod args;
+mod client;
+mod keyspace;
+mod load;
+mod plot;
+mod procfs;
+mod results;
+mod stats;
+mod table;
+mod target;
+mod workload;
+
+mod fleet;
+mod machine;
+mod process;
