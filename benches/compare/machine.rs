@@ -35,8 +35,11 @@ impl Machine {
     }
 }
 
+/// What the program says, without the path that Envoy puts before it.
 fn version(target: Target) -> Option<String> {
-    first_line(Command::new(target.program().ok()?).arg(target.version_argument()))
+    let program = target.program().ok()?;
+    let line = first_line(Command::new(&program).arg(target.version_argument()))?;
+    Some(line.replace(&*program.to_string_lossy(), "").trim().to_owned())
 }
 
 /// The first line that a program prints, wherever it prints it.

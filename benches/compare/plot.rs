@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::results::{Cell, Figure, Results};
+use crate::stats::Spread;
 use crate::table::number;
 use crate::target::Target;
 use crate::workload::{Group, WORKLOADS, Workload};
@@ -82,7 +83,7 @@ fn labels(out: &mut String, top: f64, cells: &[&Cell]) {
 }
 
 fn bars(out: &mut String, (left, top): (f64, f64), cells: &[&Cell], figure: Figure) {
-    let spreads: Vec<_> = cells.iter().map(|cell| cell.spread(figure).filter(|spread| spread.max > 0.0)).collect();
+    let spreads: Vec<_> = cells.iter().map(|cell| cell.spread(figure).filter(Spread::is_positive)).collect();
     let longest = spreads.iter().flatten().map(|spread| spread.max).fold(f64::MIN_POSITIVE, f64::max);
     let x = |value: f64| left + value / longest * BAR_WIDTH;
     for (row, (cell, spread)) in cells.iter().zip(&spreads).enumerate() {
@@ -121,4 +122,30 @@ fn colour(target: Target) -> &'static str {
 fn text(out: &mut String, x: f64, y: f64, class: &str, content: &str) {
     let escaped = content.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{escaped}</text>").ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::results::tests::example;
+
+    #[test]
+    fn every_measured_target_has_a_bar_in_every_panel_it_can() {
+        let svg = render(&example(), Group::Commands).unwrap_or_default();
+        let bars = |target| svg.matches(&format!("fill=\"{}\"", colour(target))).count();
+        assert_eq!((bars(Target::Direct), bars(Target::Twemproxy), bars(Target::Envoy)), (2, 3, 0), "{svg}");
+        assert!(svg.contains(">not installed</text>"), "{svg}");
+    }
+
+    #[test]
+    fn a_group_that_was_not_measured_has_no_plot() {
+        assert_eq!(render(&example(), Group::Transactions), None);
+    }
+
+    #[test]
+    fn text_is_escaped() {
+        let mut out = String::new();
+        text(&mut out, 0.0, 0.0, "label", "a<b & c");
+        assert!(out.contains(">a&lt;b &amp; c<"), "{out}");
+    }
 }

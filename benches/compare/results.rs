@@ -177,3 +177,77 @@ impl From<&Args> for Settings {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::workload::WORKLOADS;
+
+    /// Two rounds of GET: the second at half the speed for everybody, and Envoy missing.
+    pub(crate) fn example() -> Results {
+        let cells = [(Target::Direct, 800, 0.0), (Target::Twemproxy, 400, 10.0), (Target::WeftStrict, 600, 5.0)].map(
+            |(target, operations, proxy_cpu_us)| {
+                let mut cell = Cell::new(&WORKLOADS[0], target);
+                for slowness in [1, 2] {
+                    cell.add(Ok(sample(operations / slowness, proxy_cpu_us)));
+                }
+                cell
+            },
+        );
+        let mut missing = Cell::new(&WORKLOADS[0], Target::Envoy);
+        missing.add(Err("not installed".to_owned()));
+        let settings =
+            Settings { clients: 50, keys: 10, value_bytes: 64, workers: 2, proxy_cpus: None, rounds: 2, seconds: 1.0, warmup_seconds: 0.0 };
+        Results { machine: Machine::default(), settings, cells: cells.into_iter().chain([missing]).collect() }
+    }
+
+    fn sample(operations: u64, proxy_cpu_us: f64) -> Sample {
+        Sample {
+            operations,
+            retries: 0,
+            seconds: 1.0,
+            p50_us: 100.0,
+            p99_us: 200.0,
+            max_us: 300.0,
+            proxy_cpu_us,
+            shard_cpu_us: 4.0,
+            generator_cpu_us: 8.0,
+        }
+    }
+
+    #[test]
+    fn a_slow_round_cancels_out_of_ratios() {
+        let results = example();
+        let versus = results.versus_baseline(&results.cells[1], Figure::Throughput);
+        assert_eq!(versus, Some(Spread { median: 0.5, min: 0.5, max: 0.5 }));
+    }
+
+    #[test]
+    fn a_baseline_is_not_held_against_itself() {
+        let results = example();
+        assert_eq!(results.versus_baseline(&results.cells[0], Figure::Throughput), None);
+    }
+
+    #[test]
+    fn only_weft_is_held_against_peers_and_only_against_those_that_ran() {
+        let results = example();
+        let versus = |cell: usize| results.versus_best_peer(&results.cells[cell], Figure::ProxyCpu).map(|spread| spread.median);
+        assert_eq!((versus(0), versus(1), versus(2)), (None, None, Some(0.5)));
+    }
+
+    #[test]
+    fn a_cell_that_failed_once_has_no_figures() {
+        let mut cell = Cell::new(&WORKLOADS[0], Target::Direct);
+        cell.add(Ok(sample(1, 0.0)));
+        cell.add(Err("ERR no".to_owned()));
+        assert_eq!(cell.spread(Figure::Throughput), None);
+    }
+
+    #[test]
+    fn the_json_names_cells_figures_and_reasons() {
+        let json = example().to_json();
+        assert_eq!(json["cells"][1]["figures"]["proxy_cpu_us_per_operation"]["median"], 10.0);
+        assert_eq!(json["cells"][2]["versus_best_peer"]["operations_per_s"]["median"], 1.5);
+        assert_eq!(json["cells"][3]["unavailable"], "not installed");
+    }
+}

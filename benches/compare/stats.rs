@@ -24,6 +24,11 @@ impl Spread {
         Some(Self { median, min, max })
     }
 
+    /// Whether there is anything to show: a proxy that is not there uses no CPU.
+    pub(crate) fn is_positive(&self) -> bool {
+        self.max > 0.0
+    }
+
     /// Of the ratios `ours / theirs`, each within its round: what slows the machine down for a minute slows both, and cancels out.
     pub(crate) fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         Self::of(ours.iter().zip(theirs).map(|(ours, theirs)| ours / theirs))
