@@ -4,16 +4,17 @@
 
 mod args;
 mod client;
+mod fleet;
 mod keyspace;
 mod load;
+mod machine;
 mod plot;
+mod probe;
+mod process;
 mod procfs;
 mod results;
+mod run;
 mod stats;
 mod table;
 mod target;
 mod workload;
-
-mod fleet;
-mod machine;
-mod process;

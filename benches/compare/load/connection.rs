@@ -145,7 +145,7 @@ impl Connection {
             let met = expected.is_met_by(reply.kind);
             self.broken |= expected == Expected::Executed && reply.kind == Kind::Nil && self.workload.watches();
             if !met && !self.broken {
-                bail!("{}", excerpt(&bytes[..reply.len]));
+                bail!(excerpt(&bytes[..reply.len]));
             }
             self.unread.start += reply.len;
             self.answered += 1;

@@ -164,3 +164,78 @@ fn sample(tally: &Tally, before: &Mark, after: &Mark) -> anyhow::Result<Sample> 
         generator_cpu_us: cpu_us(before.generator, after.generator),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::client::Client;
+    use crate::keyspace;
+    use crate::process::{Server, free_address};
+    use crate::target;
+
+    /// A filled server and an order to load it.
+    fn must_start(workload: &str, keys: u32) -> anyhow::Result<(TempDir, Server, Order)> {
+        let (directory, address) = (tempfile::tempdir()?, free_address()?);
+        let server = Server::start("server", target::shard(address, directory.path())?, address, directory.path())?;
+        keyspace::fill(&mut Client::connect(address)?, keys, 8)?;
+        let order = Order {
+            address,
+            workload: workload.to_owned(),
+            clients: 5,
+            value_bytes: 8,
+            warmup_seconds: 0.0,
+            seconds: 0.1,
+            placement: Placement::on_one_server(keys),
+            proxy_processes: vec![process::id()],
+            shard_processes: vec![server.id()],
+            seed: 1,
+        };
+        Ok((directory, server, order))
+    }
+
+    #[test]
+    fn operations_are_counted_once_however_deep_the_pipeline() -> anyhow::Result<()> {
+        let (_directory, _server, order) = must_start("set-p16", 100)?;
+        let sample = run(&order)?;
+        let counted: String = Client::connect(order.address)?.call_as(&["INFO", "commandstats"])?;
+        let calls = counted.split_once("cmdstat_set:calls=").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
+        // 100 SETs filled the keyspace; what was in flight when the window closed was done, but not counted.
+        let done = calls.parse::<u64>()? - 100;
+        assert!((done - 5 * 16..=done).contains(&sample.operations), "{} of {done}", sample.operations);
+        Ok(())
+    }
+
+    #[test]
+    fn broken_watches_are_retries_and_not_operations() -> anyhow::Result<()> {
+        let (_directory, _server, order) = must_start("watch-1", 2)?;
+        let sample = run(&order)?;
+        assert!(sample.operations > 0 && sample.retries > 0, "{sample:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn an_error_reply_fails_the_measurement_with_its_text() -> anyhow::Result<()> {
+        let (_directory, _server, order) = must_start("get-p1", 2)?;
+        let mut client = Client::connect(order.address)?;
+        client.call(&["DEL", "key:000000000001"])?;
+        assert_eq!(run(&order).err().map(|error| error.to_string()).as_deref(), Some("$-1"));
+        client.call(&["LPUSH", "key:000000000001", "element"])?;
+        let message = run(&order).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(message.starts_with("WRONGTYPE "), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_server_that_goes_away_fails_the_measurement() -> anyhow::Result<()> {
+        let (_directory, server, order) = must_start("get-p1", 2)?;
+        let mut generator = Generator::connect(&order)?;
+        drop(server);
+        let error = generator.spend(Duration::from_secs(10)).err().map(|error| format!("{error:#}")).unwrap_or_default();
+        assert!(error.contains("closes the connection") || error.contains("reset"), "{error}");
+        Ok(())
+    }
+}
