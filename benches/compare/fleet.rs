@@ -4,16 +4,16 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use tempfile::TempDir;
 
 use crate::args::Args;
 use crate::client::Client;
 use crate::keyspace::{self, Placement};
-use crate::process::{Server, find_program, free_address};
+use crate::process::{Server, find_program, free_address, run_by};
 use crate::target::{self, Role, Site, Target};
 use crate::workload::Draw;
 
@@ -134,13 +134,7 @@ fn start_shard(name: &str, directory: &Path) -> anyhow::Result<Server> {
     Server::start(name, target::shard(address, directory)?, address, directory)
 }
 
-/// `command` under taskset, which replaces itself by it: the process id stays the same.
 fn bound_to(cpus: &str, command: &Command) -> anyhow::Result<Command> {
-    let taskset: PathBuf = match find_program("taskset") {
-        Some(path) => path,
-        None => bail!("--proxy-cpus needs taskset: apt-get install util-linux"),
-    };
-    let mut bound = Command::new(taskset);
-    bound.args(["--cpu-list", cpus]).arg(command.get_program()).args(command.get_args());
-    Ok(bound)
+    let taskset = find_program("taskset").context("--proxy-cpus needs taskset: apt-get install util-linux")?;
+    Ok(run_by(&taskset, &["--cpu-list", cpus], command))
 }

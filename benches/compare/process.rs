@@ -1,4 +1,5 @@
-//! Server processes that end with the bench: started on a free port of the loopback, ready when they answer, killed when dropped.
+//! Server processes that end with the bench: started on a free port of the loopback, ready when they answer, killed when dropped, and,
+//! where there is `setpriv`, by the kernel if the bench is killed first.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -23,9 +24,13 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts `command`, which is to listen on `address`, and waits until it answers. Its output goes to `<name>.log` in `directory`.
-    pub(crate) fn start(name: &str, mut command: Command, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(name: &str, command: Command, address: SocketAddr, directory: &Path) -> anyhow::Result<Self> {
         let path = directory.join(format!("{name}.log"));
         let log = File::create(&path)?;
+        let mut command = match find_program("setpriv") {
+            Some(setpriv) => run_by(&setpriv, &["--pdeathsig", "KILL"], &command),
+            None => command,
+        };
         let child = command
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -80,6 +85,13 @@ pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
 /// The program called `name` in PATH.
 pub(crate) fn find_program(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|directory| directory.join(name)).find(|path| path.is_file())
+}
+
+/// `command` by way of a program that sets something up and replaces itself by it: the process id stays the same.
+pub(crate) fn run_by(wrapper: &Path, arguments: &[&str], command: &Command) -> Command {
+    let mut wrapped = Command::new(wrapper);
+    wrapped.args(arguments).arg(command.get_program()).args(command.get_args());
+    wrapped
 }
 
 fn last_line(log: &Path) -> String {

@@ -9,6 +9,8 @@ use crate::results::{Cell, Results, Settings};
 
 /// Measures everything in `selection`.
 pub(crate) fn run(args: &Args, selection: &Selection) -> anyhow::Result<Results> {
+    // First of all, since a program that is missing may be installed by being asked for.
+    let machine = Machine::look(&selection.targets);
     let mut fleet = Fleet::start(args)?;
     let mut cells: Vec<Cell> =
         selection.workloads.iter().flat_map(|&workload| selection.targets.iter().map(move |&target| Cell::new(workload, target))).collect();
@@ -21,7 +23,7 @@ pub(crate) fn run(args: &Args, selection: &Selection) -> anyhow::Result<Results>
             }
         }
     }
-    Ok(Results { machine: Machine::look(&selection.targets), settings: Settings::from(args), cells })
+    Ok(Results { machine, settings: Settings::from(args), cells })
 }
 
 /// One window of one cell; the outer error is the bench's own.
