@@ -8,7 +8,8 @@
 //!
 //! Why not the `redis-protocol` crate on this path: it starts over from the first byte whenever a frame is incomplete, allocates a
 //! vector per aggregate, accepts numbers that are not canonical and never looks at the bytes behind a bulk string, so what it
-//! accepted could not be forwarded as it is.
+//! accepted could not be forwarded as it is. It also takes four to ten times as long; the figures stand in the headers of `decoder` and
+//! `scanner`.
 //!
 //! Trust differs by side. A client may be hostile: whatever it sends is canonical, encoded anew, or refused with Redis's
 //! own words ([`ProtocolError`]). A shard is on our side but may repeat hostile text: whatever is not RESP is a [`ReplyError`], and its

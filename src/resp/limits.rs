@@ -3,6 +3,7 @@
 //! The defaults are Redis's own, so that what a client could send to Redis it can send to weft. A client that has not
 //! authenticated yet gets far less, because it could otherwise make the proxy hold gigabytes before it is known
 //! (CVE-2021-32675): enough for AUTH and HELLO, no more.
+//! What limits apply is asked anew for each frame, so a session must not decode ahead of an AUTH that it has not carried out.
 
 use super::ProtocolError;
 

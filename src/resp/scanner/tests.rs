@@ -1,6 +1,6 @@
 //! The scanner over every type, whole and byte by byte, and over what no server should send.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
 use proptest::prelude::*;
