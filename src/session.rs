@@ -10,7 +10,7 @@ mod client;
 mod connection;
 mod dispatch;
 mod forward;
-mod local;
+pub mod local;
 mod multi;
 mod registry;
 mod rescue;
