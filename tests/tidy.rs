@@ -31,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["txn", "command", "route", "topology", "slot", "node_addr", "resp", "upstream", "config", "metrics"]),
     ("server", &["session", "txn", "upstream", "topology", "config", "metrics"]),
     ("dev", &["server", "telemetry", "topology", "node_addr", "slot", "config"]),
+    ("cli", &["dev", "server", "telemetry", "config"]),
 ];
 
 /// Files, and folders of files, that are plain functions over values.
@@ -47,6 +48,14 @@ const PURE: &[&str] = &[
     "src/route.rs",
     "src/route/",
     "src/txn/state.rs",
+    "src/txn/state/",
+    "src/txn/answer.rs",
+    "src/txn/batch.rs",
+    "src/txn/id.rs",
+    "src/txn/lock.rs",
+    "src/txn/part.rs",
+    "src/txn/participant.rs",
+    "src/txn/script.rs",
     "src/session/state.rs",
 ];
 

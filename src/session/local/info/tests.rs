@@ -1,3 +1,5 @@
+//! What INFO says, section by section.
+
 use super::*;
 use crate::metrics::{Counter, Metrics, Snapshot};
 
