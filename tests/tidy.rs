@@ -31,7 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("session", &["txn", "command", "route", "topology", "slot", "node_addr", "resp", "upstream", "config", "metrics"]),
     ("server", &["session", "txn", "upstream", "topology", "config", "metrics"]),
     ("dev", &["server", "telemetry", "topology", "node_addr", "slot", "config"]),
-    ("cli", &["dev", "server", "telemetry", "config"]),
+    ("cli", &["dev", "server", "telemetry", "topology", "config"]),
 ];
 
 /// Files, and folders of files, that are plain functions over values.
