@@ -1,0 +1,215 @@
+//! Every error that weft says itself, once.
+//!
+//! Texts begin with their code and lack only the leading `-`: they are what [`ReplyWriter::error`](super::ReplyWriter::error)
+//! takes. Those that Redis has as well are Redis 7.0's letter for letter, because clients compare them. Those of weft's
+//! own answer what a client must know before it retries: whether anything was applied. Errors of shards are not here: they are
+//! passed on as they come.
+
+// What Redis says.
+
+/// An option or a combination of options that the command does not have.
+pub const SYNTAX: &str = "ERR syntax error";
+/// An argument that should be an integer.
+pub const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
+/// A command before AUTH where a password is required.
+pub const NOAUTH: &str = "NOAUTH Authentication required.";
+/// HELLO without AUTH where a password is required.
+pub const NOAUTH_HELLO: &str = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH \
+                                <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the \
+                                same time";
+/// AUTH or HELLO AUTH with the wrong user or password.
+pub const WRONGPASS: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+/// AUTH with a password alone where none is set.
+pub const AUTH_WITHOUT_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure \
+                                         your configuration is correct?";
+/// HELLO with a version other than 2 and 3.
+pub const NOPROTO: &str = "NOPROTO unsupported protocol version";
+/// HELLO with a version that is no number.
+pub const PROTOCOL_VERSION: &str = "ERR Protocol version is not an integer or out of range";
+/// EXEC after a command that was refused while it was queued.
+pub const EXECABORT: &str = "EXECABORT Transaction discarded because of previous errors.";
+/// EXEC outside of MULTI.
+pub const EXEC_WITHOUT_MULTI: &str = "ERR EXEC without MULTI";
+/// DISCARD outside of MULTI.
+pub const DISCARD_WITHOUT_MULTI: &str = "ERR DISCARD without MULTI";
+/// MULTI inside of MULTI.
+pub const NESTED_MULTI: &str = "ERR MULTI calls can not be nested";
+/// WATCH inside of MULTI.
+pub const WATCH_INSIDE_MULTI: &str = "ERR WATCH inside MULTI is not allowed";
+/// A command inside of MULTI that cannot be queued.
+pub const NOT_IN_TRANSACTION: &str = "ERR Command not allowed inside a transaction";
+/// An argument that should be a 32-bit integer.
+pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
+/// SELECT of another database than 0 where the shards are a cluster, which has no other.
+pub const SELECT_IN_CLUSTER: &str = "ERR SELECT is not allowed in cluster mode";
+/// CLIENT LIST ID with something that is no number.
+pub const CLIENT_ID: &str = "ERR Invalid client ID";
+/// CLIENT SETNAME or HELLO SETNAME with a name that would break the lines of CLIENT LIST.
+pub const CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+/// SELECT of a database that does not exist.
+pub const DB_INDEX: &str = "ERR DB index is out of range";
+/// A connection more than `maxclients`.
+pub const MAX_CLIENTS: &str = "ERR max number of clients reached";
+/// Keys of several slots where the configuration says `reject`.
+pub const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+/// No node answers for the slot.
+pub const CLUSTERDOWN_SLOT: &str = "CLUSTERDOWN Hash slot not served";
+/// No node of the cluster can be asked.
+pub const CLUSTERDOWN: &str = "CLUSTERDOWN The cluster is down";
+/// A connection from elsewhere while no password is set. The beginning is Redis's; the remedies are weft's.
+pub const PROTECTED_MODE: &str = "DENIED weft is running in protected mode because no password is set. In this mode connections are only \
+                                  accepted from the loopback interface. If you want to connect from external computers, set a password in \
+                                  the configuration and restart weft.";
+
+/// A command with too few or too many arguments; `name` is the table's, in lower case (`get`, `client|id`).
+pub fn wrong_arity(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
+}
+
+/// A command that does not exist. `args` are those behind its name; as in Redis no more of them is shown than about 128 bytes.
+pub fn unknown_command<'a>(name: &[u8], args: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut shown = Vec::new();
+    for arg in args {
+        if shown.len() >= SHOWN_MAX {
+            break;
+        }
+        let arg = shown_part(arg, SHOWN_MAX - shown.len());
+        shown.push(b'\'');
+        shown.extend_from_slice(arg);
+        shown.extend_from_slice(b"' ");
+    }
+    let name = String::from_utf8_lossy(shown_part(name, SHOWN_MAX));
+    format!("ERR unknown command '{name}', with args beginning with: {}", String::from_utf8_lossy(&shown))
+}
+
+/// A subcommand that does not exist; `command` is its container.
+pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(shown_part(subcommand, SHOWN_MAX));
+    format!("ERR unknown subcommand '{shown}'. Try {} HELP.", command.to_ascii_uppercase())
+}
+
+/// A subcommand that exists, with arguments that it does not take; `command` is its container.
+pub fn subcommand_syntax(command: &str, subcommand: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(shown_part(subcommand, SHOWN_MAX));
+    format!("ERR unknown subcommand or wrong number of arguments for '{shown}'. Try {} HELP.", command.to_ascii_uppercase())
+}
+
+/// HELLO with an option that it does not have.
+pub fn hello_option(option: &[u8]) -> String {
+    format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(shown_part(option, option.len())))
+}
+
+/// CLIENT LIST TYPE with a kind of client that does not exist.
+pub fn client_type(kind: &[u8]) -> String {
+    format!("ERR Unknown client type '{}'", String::from_utf8_lossy(shown_part(kind, kind.len())))
+}
+
+/// CLIENT SETINFO with an attribute that does not exist (as from Redis 7.2 on).
+pub fn client_attribute(attribute: &[u8]) -> String {
+    format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(shown_part(attribute, attribute.len())))
+}
+
+/// CLIENT SETINFO with a value that would break the lines of CLIENT LIST; `attribute` is in lower case (as from Redis 7.2 on).
+pub fn client_attribute_value(attribute: &str) -> String {
+    format!("ERR {attribute} cannot contain spaces, newlines or special characters.")
+}
+
+// What weft says. Codes of its own tell a program what it may do; `ERR` tells it nothing, so it stands only where the request itself
+// is at fault.
+
+/// A key stayed locked by other transactions for longer than `lock_wait_timeout_ms`. Safe to retry.
+pub const LOCK_WAIT: &str = "LOCKWAIT timed out waiting for a transaction that holds a key of this command; nothing was applied";
+/// The connection broke between a write and its reply. Not safe to retry unless the command is idempotent.
+pub const OUTCOME_UNKNOWN: &str = "UNKNOWN the connection to the shard was lost before it answered; the command may have been applied";
+/// A transaction over several shards is in doubt, and resolving it took longer than the client's patience. It will be
+/// applied everywhere or nowhere.
+pub const TXNUNKNOWN: &str =
+    "TXNUNKNOWN the transaction was applied on all its shards or on none, and which could not be found out in time";
+/// A transaction is decided, but its replies are gone or a shard cannot be reached. It will be applied, and exactly once.
+pub const TXNPENDING: &str = "TXNPENDING committed, replies unavailable";
+/// A transaction met others on its keys until its attempts were used up. Safe to retry.
+pub const TXNCONFLICT: &str = "TXNCONFLICT gave way to other transactions on the same keys; nothing was applied";
+/// A shard's clock and weft's are more than five minutes apart, so that weft could not tell a late message from a current one.
+pub const CLOCK_APART: &str = "TXNREFUSED the clocks of weft and of a shard are more than five minutes apart; nothing was applied";
+/// Every shard lost a transaction that had been decided, before any of them applied it.
+pub const TXN_LOST: &str = "TXNLOST all shards lost the transaction before it was applied; nothing was applied";
+/// The shard could not be reached, and nothing was sent to it. Safe to retry.
+pub const UPSTREAM_UNAVAILABLE: &str = "UNAVAILABLE the shard cannot be reached; nothing was applied";
+/// A client names a key of weft's own.
+pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
+
+/// A command that Redis has and weft does not yet.
+pub fn not_supported(name: &str) -> String {
+    format!("ERR '{name}' is not supported by weft yet")
+}
+
+/// A command that a proxy will never carry out; `reason` says why.
+pub fn refused(name: &str, reason: &str) -> String {
+    format!("ERR '{name}' is refused by weft: {reason}")
+}
+
+/// A command whose keys are on several shards, where weft cannot yet carry it out.
+pub fn several_shards(name: &str) -> String {
+    format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
+/// A transaction over several shards, one of which may evict the records and locks that hold it together.
+pub fn eviction(shard: &str, policy: &str) -> String {
+    format!(
+        "TXNREFUSED shard '{shard}' has maxmemory-policy {policy}, which may evict the records of a transaction over several shards; use \
+         noeviction, or set transactions.allow_eviction"
+    )
+}
+
+/// More commands, or more bytes of them, queued after MULTI than the configuration allows; EXEC will be refused.
+/// `limit` is the option's name.
+pub fn queue_limit(limit: &str, max: usize) -> String {
+    limited("transaction is too long", limit, max)
+}
+
+/// More keys watched at once than the configuration allows. `limit` is the option's name.
+pub fn watch_limit(limit: &str, max: usize) -> String {
+    limited("too many watched keys", limit, max)
+}
+
+fn limited(what: &str, limit: &str, max: usize) -> String {
+    format!("ERR {what}: {limit} is {max}")
+}
+
+/// What C's `%.*s` prints of `text`: up to its first zero byte, `max` bytes at most.
+fn shown_part(text: &[u8], max: usize) -> &[u8] {
+    let text = &text[..text.len().min(max)];
+    memchr::memchr(0, text).map_or(text, |zero| &text[..zero])
+}
+
+/// How much of a client's own bytes an error repeats.
+const SHOWN_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_commands_are_described_as_redis_does_it() {
+        assert_eq!(unknown_command(b"x", []), "ERR unknown command 'x', with args beginning with: ");
+        assert_eq!(unknown_command(b"x", [&b"a"[..], b"b"]), "ERR unknown command 'x', with args beginning with: 'a' 'b' ");
+        let long = [b'y'; 200];
+        let first = "y".repeat(128);
+        assert_eq!(
+            unknown_command(&long, [&long[..], b"b"]),
+            format!("ERR unknown command '{first}', with args beginning with: '{first}' ")
+        );
+        let rest = "y".repeat(128 - 4);
+        assert_eq!(
+            unknown_command(b"x", [&b"a"[..], &long, b"b"]),
+            format!("ERR unknown command 'x', with args beginning with: 'a' '{rest}' ")
+        );
+        assert_eq!(unknown_command(b"x\0y", [&b"\0"[..]]), "ERR unknown command 'x', with args beginning with: '' ");
+    }
+
+    #[test]
+    fn subcommands_name_their_container_in_capitals() {
+        assert_eq!(unknown_subcommand("client", b"foo"), "ERR unknown subcommand 'foo'. Try CLIENT HELP.");
+        assert_eq!(wrong_arity("client|id"), "ERR wrong number of arguments for 'client|id' command");
+    }
+}

@@ -1,0 +1,47 @@
+//! commit: *prepared → committed*. The participant runs its batch, keeps the replies and gives back the locks, all in one step.
+//!
+//! It may be sent any number of times: a committed participant answers the replies of the one execution.
+
+use bytes::Bytes;
+
+use super::answer::{self, Said};
+use super::batch::{Command, KeyLock, LockMode};
+use super::script::Script;
+use super::{Participant, Refusal, State, TxnId, internal_keys};
+use crate::resp::Request;
+
+/// The commit at `participant`, whose record has `keys`.
+pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock], kept_reply_bytes_max: u32) -> Request {
+    let declared = KeyLock::declare(participant, internal_keys::record(participant, tid), keys);
+    Script::Commit.call(&declared, &[tid.to_string(), kept_reply_bytes_max.to_string()])
+}
+
+/// Reads the answer. `commands` are those of the batch, where they are known: their replies are put into the form that the client expects.
+pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<State, Refusal> {
+    match answer::read(frame)? {
+        Said::Locked(_) => Err(Refusal::malformed()),
+        Said::Word(word, rest) => State::of(&word, &rest).map(|state| state.restored(commands)),
+    }
+}
+
+/// The closing step as plain commands, for a batch that must run natively: they go into the MULTI before the batch's commands, on
+/// a connection that watches the record and has seen it prepared. They leave a record that is committed without replies.
+pub fn native_closing(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Vec<Request> {
+    let (record, name) = (internal_keys::record(participant, tid), tid.to_string());
+    let mut closing = vec![Request::new(&[b"HSET", &record[..], b"state", b"committed"]), Request::new(&[b"HDEL", &record[..], b"batch"])];
+    closing.extend(keys.iter().map(|lock| match lock.mode {
+        LockMode::Shared => Request::new(&[b"HDEL", &internal_keys::shared_lock(participant, &lock.key)[..], name.as_bytes()]),
+        LockMode::Exclusive | LockMode::ExclusiveAbsent => {
+            Request::new(&[b"DEL", &internal_keys::exclusive_lock(participant, &lock.key)[..]])
+        }
+    }));
+    closing
+}
+
+impl State {
+    pub(super) fn restored(self, commands: &[Command]) -> Self {
+        let Self::Committed(Some(replies)) = self else { return self };
+        let restore = |(index, reply)| commands.get(index).map_or(Bytes::clone(&reply), |command: &Command| command.restore(reply));
+        Self::Committed(Some(replies.into_iter().enumerate().map(restore).collect()))
+    }
+}

@@ -1,0 +1,73 @@
+//! The keys that weft keeps among the users' own.
+//!
+//! All begin with `__weft:`. In a cluster a tag follows that puts them into the slot of what they guard; it comes before
+//! the user's key, so a tag in there changes nothing. None ever has a TTL: a lock or a record that expires un-decides a transaction.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{Participant, TxnId};
+
+/// What every internal key begins with.
+pub const PREFIX: &[u8] = b"__weft:";
+
+/// Whether `key` is one of weft's own: refused as a client's key, and hidden from clients that list keys.
+pub fn is_internal(key: &[u8]) -> bool {
+    key.starts_with(PREFIX)
+}
+
+/// The lock of whoever will write `key`: a string, `tid deadline`.
+pub fn exclusive_lock(participant: &Participant, key: &[u8]) -> Bytes {
+    internal(participant, b"x:", key)
+}
+
+/// The locks of those who have read or watch `key`: a hash from tid to deadline.
+pub fn shared_lock(participant: &Participant, key: &[u8]) -> Bytes {
+    internal(participant, b"s:", key)
+}
+
+/// The staging record of `tid`: a hash.
+pub fn record(participant: &Participant, tid: TxnId) -> Bytes {
+    internal(participant, b"t:", tid.to_string().as_bytes())
+}
+
+fn internal(participant: &Participant, kind: &[u8], rest: &[u8]) -> Bytes {
+    let mut key = BytesMut::with_capacity(PREFIX.len() + 8 + rest.len());
+    key.extend_from_slice(PREFIX);
+    if let Participant::Slot(slot) = participant {
+        key.extend_from_slice(b"{");
+        key.extend_from_slice(slot.tag().as_bytes());
+        key.extend_from_slice(b"}");
+    }
+    key.extend_from_slice(kind);
+    key.extend_from_slice(rest);
+    key.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::slot::Slot;
+
+    #[test]
+    fn in_a_cluster_they_lie_in_the_slot_of_what_they_guard() {
+        for key in ["foo", "{a}b", "a{b}{c}", "}{", ""] {
+            let slot = Slot::of(key.as_bytes());
+            let participant = Participant::Slot(slot);
+            let tid = TxnId { proxy: 1, incarnation: 2, sequence: 3, start_ms: 4 };
+            for internal in
+                [exclusive_lock(&participant, key.as_bytes()), shared_lock(&participant, key.as_bytes()), record(&participant, tid)]
+            {
+                assert_eq!(Slot::of(&internal), slot, "{internal:?}");
+                assert!(is_internal(&internal));
+            }
+        }
+    }
+
+    #[test]
+    fn on_a_static_shard_they_carry_no_tag() {
+        let participant = Participant::Shard { name: "a".into(), db: 0 };
+        assert_eq!(exclusive_lock(&participant, b"k"), "__weft:x:k");
+        assert_eq!(shared_lock(&participant, b"k"), "__weft:s:k");
+        assert!(!is_internal(b"__weft"));
+    }
+}

@@ -1,0 +1,40 @@
+//! reapply: *gone or aborted → committed*, for a participant that lost a transaction which is committed elsewhere.
+//!
+//! Only the coordinator can: nobody else has the batch any more. It takes no lock that is held; it is refused when
+//! the transaction is older than ten minutes, because nobody may believe then that a missing record means a missing effect.
+
+use bytes::Bytes;
+
+use super::answer::{self, Said};
+use super::batch::{Batch, Command, KeyLock};
+use super::script::Script;
+use super::{Locked, Refusal, State, Terms, internal_keys};
+use crate::resp::Request;
+
+/// What a participant answers to reapply.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Answer {
+    /// It stands so now; `Committed` is what was asked for.
+    Found(State),
+    /// A key is held by another transaction: wait, then again.
+    Locked(Locked),
+    /// The transaction is too old.
+    TooLate,
+}
+
+/// The reapply of `batch`.
+pub fn request(terms: &Terms, batch: &Batch, run_id: &str) -> Request {
+    let keys = KeyLock::declare(&batch.participant, internal_keys::record(&batch.participant, terms.tid), &batch.keys);
+    let mut args = terms.staged(batch, run_id);
+    args.push(terms.kept_reply_bytes_max.to_string().into());
+    Script::Reapply.call(&keys, &args)
+}
+
+/// Reads the answer; `commands` are those of the batch.
+pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<Answer, Refusal> {
+    match answer::read(frame)? {
+        Said::Locked(locked) => Ok(Answer::Locked(locked)),
+        Said::Word(word, _) if word == "clock" => Ok(Answer::TooLate),
+        Said::Word(word, rest) => Ok(Answer::Found(State::of(&word, &rest)?.restored(commands))),
+    }
+}

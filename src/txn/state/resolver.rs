@@ -1,0 +1,140 @@
+//! Finishing what somebody else began: fence all; then commit all if any has committed or all have prepared, else abort.
+//!
+//! Anyone may do it at any time, several at once, the coordinator still at work: each step changes only what the rule
+//! *committed if and only if all have been prepared* has already settled. A resolver never forgets and never applies again:
+//! only the coordinator knows what those need.
+
+use smallvec::smallvec;
+
+use super::{Action, Actions, Event, Refused, State, Step};
+use crate::txn::{KeyLock, Participant};
+
+/// The resolution of one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Resolver {
+    phase: Phase,
+    members: Vec<Member>,
+}
+
+/// How a resolution ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// There was nothing to do at the participant that led here: it was finished already.
+    Finished,
+    /// Committed wherever it was prepared.
+    Committed,
+    /// Aborted everywhere.
+    Aborted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Looking,
+    Fencing,
+    Committing,
+    Aborting,
+    Done(Verdict),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Member {
+    participant: Participant,
+    keys: Vec<KeyLock>,
+    /// As last answered in this phase; unknown while a step is under way.
+    state: Option<State>,
+}
+
+impl Resolver {
+    /// Begins with the participant at which a lock or a record of the transaction was met. Its record names the others.
+    pub fn new(home: Participant) -> (Self, Actions) {
+        let members = vec![Member { participant: home, keys: Vec::new(), state: None }];
+        (Self { phase: Phase::Looking, members }, smallvec![Action::Send(0, Step::Inspect)])
+    }
+
+    /// The participant that a number in an action stands for.
+    pub fn participant(&self, at: usize) -> &Participant {
+        &self.members[at].participant
+    }
+
+    /// The keys of its record, which commit and abort need.
+    pub fn keys(&self, at: usize) -> &[KeyLock] {
+        &self.members[at].keys
+    }
+
+    /// How it ended, once it has.
+    pub fn verdict(&self) -> Option<Verdict> {
+        if let Phase::Done(verdict) = self.phase { Some(verdict) } else { None }
+    }
+
+    /// Takes in what happened.
+    #[must_use]
+    pub fn on(mut self, event: Event) -> (Self, Actions) {
+        let mut actions = smallvec![];
+        match event {
+            Event::Inspect(_, record) if self.phase == Phase::Looking => match record.staged {
+                Some(staged) => self.fence_all(staged.participants, &mut actions),
+                None => self.done(Verdict::Finished, &mut actions),
+            },
+            Event::Fence(at, record) if self.phase == Phase::Fencing => {
+                self.members[at].keys = record.staged.map(|staged| staged.keys).unwrap_or_default();
+                self.members[at].state = Some(record.state);
+                self.decide(&mut actions);
+            }
+            Event::Commit(at, state) | Event::Abort(at, state) => {
+                self.members[at].state = Some(state);
+                self.settle(&mut actions);
+            }
+            Event::Refused(at, step, refusal) => actions.push(Action::Resend(at, step, refusal.kind)),
+            Event::Lost(at, step) => actions.push(Action::Resend(at, step, Refused::Later)),
+            Event::Inspect(..)
+            | Event::Fence(..)
+            | Event::Prepare(..)
+            | Event::Reapply(..)
+            | Event::WatchBroken(_)
+            | Event::Free(_)
+            | Event::GaveUp(_)
+            | Event::FailedOver(_)
+            | Event::Impatient => {}
+        }
+        (self, actions)
+    }
+
+    fn fence_all(&mut self, participants: Vec<Participant>, actions: &mut Actions) {
+        self.phase = Phase::Fencing;
+        self.members = participants.into_iter().map(|participant| Member { participant, keys: Vec::new(), state: None }).collect();
+        actions.extend((0..self.members.len()).map(|at| Action::Send(at, Step::Fence)));
+    }
+
+    fn decide(&mut self, actions: &mut Actions) {
+        if self.members.iter().any(|member| member.state.is_none()) {
+            return;
+        }
+        let committed = self.members.iter().any(|member| matches!(member.state, Some(State::Committed(_))));
+        let prepared = self.members.iter().all(|member| member.state == Some(State::Prepared));
+        let step = if committed || prepared { Step::Commit } else { Step::Abort };
+        self.phase = if step == Step::Commit { Phase::Committing } else { Phase::Aborting };
+        for (at, member) in self.members.iter_mut().enumerate() {
+            if member.state == Some(State::Prepared) {
+                member.state = None;
+                actions.push(Action::Send(at, step));
+            }
+        }
+        self.settle(actions);
+    }
+
+    fn settle(&mut self, actions: &mut Actions) {
+        if self.members.iter().any(|member| member.state.is_none()) {
+            return;
+        }
+        match self.phase {
+            Phase::Committing => self.done(Verdict::Committed, actions),
+            Phase::Aborting => self.done(Verdict::Aborted, actions),
+            Phase::Looking | Phase::Fencing | Phase::Done(_) => {}
+        }
+    }
+
+    fn done(&mut self, verdict: Verdict, actions: &mut Actions) {
+        self.phase = Phase::Done(verdict);
+        actions.push(Action::Done);
+    }
+}
