@@ -17,7 +17,8 @@ fn the_configuration_beside_the_compose_file_is_valid() {
 fn the_configuration_of_the_sidecar_is_valid() {
     let text = read("deploy/kubernetes-sidecar.yaml");
     let documents = serde_yaml::Deserializer::from_str(&text).map(|document| serde_yaml::Value::deserialize(document).unwrap());
-    let configurations: Vec<_> = documents.filter_map(|document| Some(document.get("data")?.get("proxy.yaml")?.as_str()?.to_owned())).collect();
+    let configurations: Vec<_> =
+        documents.filter_map(|document| Some(document.get("data")?.get("proxy.yaml")?.as_str()?.to_owned())).collect();
     assert_eq!(configurations.len(), 1);
     Config::parse(&configurations[0], "the ConfigMap").unwrap();
 }

@@ -5,7 +5,9 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod command_table;
 mod deploy;
+mod script_reply;
 mod support;
 mod support_works;
 mod tidy;
