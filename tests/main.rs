@@ -8,6 +8,7 @@
 mod command_table;
 mod deploy;
 mod script_reply;
+mod scripts;
 mod support;
 mod support_works;
 mod tidy;
