@@ -1,4 +1,4 @@
-//! What INFO says, section by section.
+//! INFO's sections as clients read them.
 
 use super::*;
 use crate::metrics::{Counter, Metrics, Snapshot};
