@@ -3,6 +3,8 @@
 mod answer;
 mod batch;
 mod id;
+#[cfg(test)]
+mod model;
 mod participant;
 mod script;
 
