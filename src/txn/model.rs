@@ -182,3 +182,24 @@ fn each_rule_is_needed() {
         must_break(spec, mutant);
     }
 }
+
+/// Whatever step the coordinator dies after, a resolver that comes by any participant finishes its transaction.
+#[test]
+fn a_crash_after_any_step_leaves_all_or_nothing() {
+    let spec = Spec { participants: 3, resolvers: usize::MAX, ..SMALL };
+    for home in 0..spec.participants {
+        for steps in 0.. {
+            let mut world = World::new(&spec);
+            let alive = (0..steps).all(|_| world.deliver_next(&spec));
+            world.crash();
+            while let Some(prepared) = world.prepared_from(home) {
+                world.perform(&spec, Act::Resolve(0, prepared));
+                while world.deliver_next(&spec) {}
+            }
+            assert!(world.agrees() && world.applied_once() && world.locks_are_owned() && world.told_the_truth(), "{world:?}");
+            if !alive {
+                break;
+            }
+        }
+    }
+}

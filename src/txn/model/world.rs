@@ -391,6 +391,27 @@ impl Shard {
     }
 }
 
+/// One schedule by hand.
+impl World {
+    /// Executes one step that is under way, if there is one.
+    pub(super) fn deliver_next(&mut self, spec: &Spec) -> bool {
+        let Some(sent) = self.sent.first().copied() else { return false };
+        self.perform(spec, Act::Deliver(sent));
+        true
+    }
+
+    /// Nothing that coordinators sent will arrive.
+    pub(super) fn crash(&mut self) {
+        self.sent.clear();
+    }
+
+    /// A participant where a lock of the first transaction is met, `home` if possible.
+    pub(super) fn prepared_from(&self, home: usize) -> Option<usize> {
+        let count = self.shards.len();
+        (home..home + count).map(|at| at % count).find(|at| self.shards[*at].records[0] == Cell::Prepared)
+    }
+}
+
 /// What must always hold.
 impl World {
     fn transactions(&self) -> std::ops::Range<usize> {
