@@ -1,4 +1,4 @@
-//! Transactions over several participants: the pure heart of the commit protocol.
+//! Transactions over several participants: the commit protocol.
 //!
 //! # Guarantee
 //!
@@ -56,12 +56,22 @@
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
 mod answer;
+mod attempt;
 mod batch;
+mod coordinator;
+mod drive;
+mod engine;
+mod error;
+mod failpoint;
 mod id;
 #[cfg(test)]
 mod model;
+mod one_phase;
 mod participant;
+mod recovery;
 mod script;
+mod snapshot;
+mod wait;
 
 pub mod abort;
 pub mod commit;
@@ -69,15 +79,22 @@ pub mod fence;
 pub mod forget;
 pub mod guarded;
 pub mod internal_keys;
+pub mod lock;
+pub mod part;
 pub mod prepare;
 pub mod reapply;
 pub mod state;
+pub mod watch;
 
 use bytes::Bytes;
 
 pub use answer::{Locked, Malformed, Refusal, Refused, State};
+pub use attempt::Redirect;
 pub use batch::{Batch, Command, KeyLock, LockMode, ReRead};
+pub use engine::{Engine, Executed};
+pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
+pub use one_phase::guarded_request;
 pub use participant::{Participant, parse_participants, participants_text};
 pub use script::{Script, fits_script};
 

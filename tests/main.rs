@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod command_table;
+mod script_reply;
 mod scripts;
 mod support;
 mod support_works;

@@ -38,6 +38,14 @@ pub const NESTED_MULTI: &str = "ERR MULTI calls can not be nested";
 pub const WATCH_INSIDE_MULTI: &str = "ERR WATCH inside MULTI is not allowed";
 /// A command inside of MULTI that cannot be queued.
 pub const NOT_IN_TRANSACTION: &str = "ERR Command not allowed inside a transaction";
+/// An argument that should be a 32-bit integer.
+pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
+/// SELECT of another database than 0 where the shards are a cluster, which has no other.
+pub const SELECT_IN_CLUSTER: &str = "ERR SELECT is not allowed in cluster mode";
+/// CLIENT LIST ID with something that is no number.
+pub const CLIENT_ID: &str = "ERR Invalid client ID";
+/// CLIENT SETNAME or HELLO SETNAME with a name that would break the lines of CLIENT LIST.
+pub const CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 /// SELECT of a database that does not exist.
 pub const DB_INDEX: &str = "ERR DB index is out of range";
 /// A connection more than `maxclients`.
@@ -91,6 +99,21 @@ pub fn hello_option(option: &[u8]) -> String {
     format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(shown_part(option, option.len())))
 }
 
+/// CLIENT LIST TYPE with a kind of client that does not exist.
+pub fn client_type(kind: &[u8]) -> String {
+    format!("ERR Unknown client type '{}'", String::from_utf8_lossy(shown_part(kind, kind.len())))
+}
+
+/// CLIENT SETINFO with an attribute that does not exist (as from Redis 7.2 on).
+pub fn client_attribute(attribute: &[u8]) -> String {
+    format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(shown_part(attribute, attribute.len())))
+}
+
+/// CLIENT SETINFO with a value that would break the lines of CLIENT LIST; `attribute` is in lower case (as from Redis 7.2 on).
+pub fn client_attribute_value(attribute: &str) -> String {
+    format!("ERR {attribute} cannot contain spaces, newlines or special characters.")
+}
+
 // What weft says. Codes of its own tell a program what it may do; `ERR` tells it nothing, so it stands only where the request itself
 // is at fault.
 
@@ -106,6 +129,10 @@ pub const TXNUNKNOWN: &str =
 pub const TXNPENDING: &str = "TXNPENDING committed, replies unavailable";
 /// A transaction met others on its keys until its attempts were used up. Safe to retry.
 pub const TXNCONFLICT: &str = "TXNCONFLICT gave way to other transactions on the same keys; nothing was applied";
+/// A shard's clock and weft's are more than five minutes apart, so that weft could not tell a late message from a current one.
+pub const CLOCK_APART: &str = "TXNREFUSED the clocks of weft and of a shard are more than five minutes apart; nothing was applied";
+/// Every shard lost a transaction that had been decided, before any of them applied it.
+pub const TXN_LOST: &str = "TXNLOST all shards lost the transaction before it was applied; nothing was applied";
 /// The shard could not be reached, and nothing was sent to it. Safe to retry.
 pub const UPSTREAM_UNAVAILABLE: &str = "UNAVAILABLE the shard cannot be reached; nothing was applied";
 /// A client names a key of weft's own.
@@ -114,6 +141,24 @@ pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved 
 /// A command that Redis has and weft does not yet.
 pub fn not_supported(name: &str) -> String {
     format!("ERR '{name}' is not supported by weft yet")
+}
+
+/// A command that a proxy will never carry out; `reason` says why.
+pub fn refused(name: &str, reason: &str) -> String {
+    format!("ERR '{name}' is refused by weft: {reason}")
+}
+
+/// A command whose keys are on several shards, where weft cannot yet carry it out.
+pub fn several_shards(name: &str) -> String {
+    format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
+/// A transaction over several shards, one of which may evict the records and locks that hold it together.
+pub fn eviction(shard: &str, policy: &str) -> String {
+    format!(
+        "TXNREFUSED shard '{shard}' has maxmemory-policy {policy}, which may evict the records of a transaction over several shards; use \
+         noeviction, or set transactions.allow_eviction"
+    )
 }
 
 /// More commands, or more bytes of them, queued after MULTI than the configuration allows; EXEC will be refused.

@@ -61,6 +61,13 @@ pub enum Refused {
     Malformed,
 }
 
+impl Refused {
+    /// Whether the same request may succeed a moment later, or elsewhere.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::NoScript | Self::Moved | Self::Ask | Self::Later)
+    }
+}
+
 impl Refusal {
     fn of_error(text: Bytes) -> Self {
         let code = text.split(|byte| *byte == b' ').next().unwrap_or_default();

@@ -1,0 +1,152 @@
+//! What is measured: one row a workload, data only. How a row becomes bytes is [`crate::load`]'s business.
+
+use serde::Serialize;
+
+/// One workload: an operation, how many of them are in flight on a connection, and what its figures are held against.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Workload {
+    /// The name on the command line and in the JSON.
+    pub(crate) name: &'static str,
+    /// What a reader of the table sees.
+    pub(crate) title: &'static str,
+    pub(crate) group: Group,
+    /// The operation as hops; the requests of a hop leave together, and the next hop waits for all their replies.
+    pub(crate) hops: &'static [&'static [Step]],
+    /// Operations in flight on one connection (more than one only where the operation is a single hop).
+    pub(crate) pipeline: usize,
+    pub(crate) draw: Draw,
+    pub(crate) baseline: Baseline,
+}
+
+/// What stands in one plot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Group {
+    Commands,
+    Transactions,
+}
+
+/// A request; `A` and `B` are the keys that were drawn for the operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Get(KeyName),
+    Set(KeyName),
+    WatchBoth,
+    Multi,
+    Exec,
+}
+
+/// The first or second key of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyName {
+    A,
+    B,
+}
+
+/// How an operation's keys are chosen, always at random. It also says what stands behind the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Draw {
+    /// Any keys, before one server that all targets share.
+    OneServer,
+    /// Two keys of one shard, before two shards.
+    SameShard,
+    /// Two keys on two shards.
+    TwoShards,
+}
+
+/// What a workload's figures are divided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Baseline {
+    /// The same workload without a proxy.
+    Direct,
+    /// Another workload on the same target.
+    OwnWorkload(&'static str),
+}
+
+use KeyName::{A, B};
+use Step::{Exec, Get, Multi, Set, WatchBoth};
+
+const GET: &[&[Step]] = &[&[Get(A)]];
+const SET: &[&[Step]] = &[&[Set(A)]];
+const TRANSACTION: &[&[Step]] = &[&[Multi, Set(A), Set(B), Exec]];
+/// As client libraries do it (redis-py, RQ): every read is a round trip, the queued part is one.
+const WATCH_LOOP: &[&[Step]] = &[&[WatchBoth], &[Get(A)], &[Get(B)], &[Multi, Set(A), Set(B), Exec]];
+
+/// The table of workloads, in the order in which they are measured and shown.
+pub(crate) const WORKLOADS: [Workload; 8] = [
+    command("get-p1", "GET, pipeline 1", GET, 1),
+    command("set-p1", "SET, pipeline 1", SET, 1),
+    command("get-p16", "GET, pipeline 16", GET, 16),
+    command("set-p16", "SET, pipeline 16", SET, 16),
+    transaction("multi-1", "MULTI of two SETs on one shard", TRANSACTION, Draw::SameShard, Baseline::Direct),
+    transaction("multi-2", "MULTI of two SETs on two shards", TRANSACTION, Draw::TwoShards, Baseline::OwnWorkload("multi-1")),
+    transaction("watch-1", "WATCH, read, write on one shard", WATCH_LOOP, Draw::SameShard, Baseline::Direct),
+    transaction("watch-2", "WATCH, read, write on two shards", WATCH_LOOP, Draw::TwoShards, Baseline::OwnWorkload("watch-1")),
+];
+
+impl Workload {
+    /// The workload called `name`.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        WORKLOADS.iter().find(|workload| workload.name == name)
+    }
+
+    /// Whether EXEC may answer nil, which is then a retry and not a failure.
+    pub(crate) fn watches(&self) -> bool {
+        self.hops.iter().any(|hop| hop.contains(&WatchBoth))
+    }
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 2] = [Self::Commands, Self::Transactions];
+
+    /// The name of the group's plot.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Commands => "commands",
+            Self::Transactions => "transactions",
+        }
+    }
+}
+
+impl Baseline {
+    /// The column's heading, as in "× direct".
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::OwnWorkload(_) => "one shard",
+        }
+    }
+}
+
+const fn command(name: &'static str, title: &'static str, hops: &'static [&'static [Step]], pipeline: usize) -> Workload {
+    Workload { name, title, group: Group::Commands, hops, pipeline, draw: Draw::OneServer, baseline: Baseline::Direct }
+}
+
+const fn transaction(
+    name: &'static str,
+    title: &'static str,
+    hops: &'static [&'static [Step]],
+    draw: Draw,
+    baseline: Baseline,
+) -> Workload {
+    Workload { name, title, group: Group::Transactions, hops, pipeline: 1, draw, baseline }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn baselines_are_workloads_of_the_table() {
+        for workload in &WORKLOADS {
+            if let Baseline::OwnWorkload(name) = workload.baseline {
+                assert!(Workload::named(name).is_some(), "{} is held against {name}", workload.name);
+            }
+        }
+    }
+
+    #[test]
+    fn only_single_hops_are_pipelined() {
+        assert!(WORKLOADS.iter().all(|workload| workload.pipeline == 1 || workload.hops.len() == 1));
+    }
+}

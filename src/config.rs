@@ -1,0 +1,326 @@
+//! The configuration: typed, complete and valid by construction.
+//!
+//! [`Config::load`] reads `proxy.yaml` before any port is bound. Whatever it returns can be served: every limit is in its range, every
+//! address has the form of one, every slot has exactly one shard. What is wrong is told with its file, line, key and remedy. Each layer
+//! is handed its own small struct and never looks anything up.
+//!
+//! The `Default` impls below are the one place where defaults stand; `proxy.yaml` at the top of the repository documents them and a
+//! test holds it equal.
+
+mod error;
+mod raw;
+mod read;
+mod secret;
+mod show;
+mod slots;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+pub use error::ConfigError;
+pub use secret::Secret;
+use serde::Deserialize;
+
+use crate::node_addr::NodeAddr;
+
+/// Everything weft is told before it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect and how they are let in.
+    pub listen: ListenConfig,
+    /// What plain commands owe to transactions.
+    pub isolation: Isolation,
+    /// The shards, or where to learn of them.
+    pub topology: TopologyConfig,
+    /// Connections to the shards.
+    pub upstream: UpstreamConfig,
+    /// Transactions: lease, waits and limits.
+    pub transactions: TransactionConfig,
+    /// What one client may ask for.
+    pub limits: LimitsConfig,
+    /// What is logged, and how.
+    pub log: LogConfig,
+}
+
+impl Config {
+    /// The defaults, before `topology`, which has none.
+    pub fn with_topology(topology: TopologyConfig) -> Self {
+        Self {
+            listen: ListenConfig::default(),
+            isolation: Isolation::Strict,
+            topology,
+            upstream: UpstreamConfig::default(),
+            transactions: TransactionConfig::default(),
+            limits: LimitsConfig::default(),
+            log: LogConfig::default(),
+        }
+    }
+
+    /// Reads and checks the file at `path`, and the password files it names.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::unreadable(&name, &error))?;
+        Self::parse(&text, &name)
+    }
+
+    /// Checks `text`; errors call it `name`.
+    pub fn parse(text: &str, name: &str) -> Result<Self, ConfigError> {
+        read::config(text, name)
+    }
+}
+
+/// Where clients connect and how they are let in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// The address clients connect to. Loopback unless there is a password.
+    pub address: SocketAddr,
+    /// What clients present with `AUTH`; without it nobody is asked.
+    pub password: Option<Secret>,
+    /// Worker threads; `None` is one for each core.
+    pub workers: Option<NonZeroUsize>,
+}
+
+impl ListenConfig {
+    /// How many worker threads to start on this machine.
+    pub fn worker_count(&self) -> NonZeroUsize {
+        self.workers.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+    }
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        // One port above Redis's own, so that both run on one machine; loopback, because there is no password by default.
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)), password: None, workers: None }
+    }
+}
+
+/// What plain commands owe to transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// Plain commands respect locks: every history is strictly serializable.
+    Strict,
+    /// Plain commands ignore locks: they may see a part of a transaction.
+    Relaxed,
+}
+
+/// The shards, or where to learn of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopologyConfig {
+    /// A Redis Cluster, which says itself where its slots are.
+    Cluster(ClusterConfig),
+    /// Servers that know nothing of each other; weft divides the slots over them.
+    Static(StaticConfig),
+}
+
+/// How to find a Redis Cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Nodes to ask first, at least one.
+    pub seeds: Vec<NodeAddr>,
+    /// How often the cluster is asked when nothing hints at a change.
+    pub refresh_interval: Duration,
+}
+
+impl ClusterConfig {
+    /// The default refresh interval. Redirects trigger a refresh at once; the interval only bounds how long an unnoticed change lasts.
+    pub const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+}
+
+/// Servers that know nothing of each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticConfig {
+    /// How many databases `SELECT` offers; every shard must have as many.
+    pub databases: u16,
+    /// The shards in the order of the file, at least one.
+    pub shards: Vec<StaticShard>,
+}
+
+impl StaticConfig {
+    /// The default number of databases: that of Redis.
+    pub const DATABASES: u16 = 16;
+}
+
+/// One server and the slots it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StaticShard {
+    /// Unique, of letters, digits, `_`, `.` and `-`, at most 64 long. It stands in metrics and messages.
+    pub name: String,
+    /// Where the server listens.
+    pub address: NodeAddr,
+    /// Ascending and disjoint. Either every shard names its slots and they cover the keyspace exactly once, or none does and it is
+    /// divided evenly.
+    pub slots: Vec<RangeInclusive<u16>>,
+}
+
+/// Connections to the shards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamConfig {
+    /// The ACL user to authenticate as; `None` is the default user.
+    pub username: Option<String>,
+    /// What weft authenticates with; `None` sends no `AUTH`.
+    pub password: Option<Secret>,
+    /// How long a connection may take to be established, including its handshake.
+    pub connect_timeout: Duration,
+    /// How long a reply may take before the connection is given up. Blocking commands never wait at a shard, so none is exempt.
+    pub reply_timeout: Duration,
+    /// Leased connections (WATCH, native batches, users' scripts) of one worker to one shard.
+    pub leased_connections_max: usize,
+    /// Requests sent but not answered on one connection, in bytes; above it, sessions wait.
+    pub pending_bytes_max: usize,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            username: None,
+            password: None,
+            // A server in the same network answers within milliseconds; one lost SYN is sent again after a second.
+            connect_timeout: Duration::from_secs(1),
+            // Redis's own busy-reply-threshold: a script that runs longer is the server's fault, and it says so with BUSY.
+            reply_timeout: Duration::from_secs(5),
+            // Far above what WATCH loops hold at once, far below a server's maxclients of 10000 with many workers.
+            leased_connections_max: 64,
+            // Enough for one batch of large values; a shard that falls further behind must slow its clients down.
+            pending_bytes_max: 64 * MIB,
+        }
+    }
+}
+
+/// Transactions: lease, waits and limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransactionConfig {
+    /// The age at which others resolve a transaction instead of waiting for it. Safety never depends on it.
+    pub lease: Duration,
+    /// How long a command waits for a lock before it fails with nothing applied.
+    pub lock_wait_timeout: Duration,
+    /// How long a client is kept waiting for an outcome that is undecided or undelivered.
+    pub patience: Duration,
+    /// Commands queued after one MULTI.
+    pub queue_commands_max: usize,
+    /// Bytes queued after one MULTI.
+    pub queue_bytes_max: usize,
+    /// Keys watched by one session.
+    pub watch_keys_max: usize,
+    /// Run cross-shard transactions although a shard's `allkeys-*` policy may evict their records and locks.
+    pub allow_eviction: bool,
+    /// Replies kept with a committed record, for a coordinator that missed them; larger ones are not kept.
+    pub kept_reply_bytes_max: usize,
+    /// What happens to a command whose keys are on several participants.
+    pub multi_key: MultiKey,
+}
+
+impl Default for TransactionConfig {
+    fn default() -> Self {
+        Self {
+            // Two round trips take milliseconds; two seconds without an end mean that the coordinator died.
+            lease: Duration::from_secs(2),
+            // Longer than the lease, so that a waiter outlives a dead owner's lease and resolves it.
+            lock_wait_timeout: Duration::from_secs(5),
+            // A failover takes a few seconds; clients themselves give up at about this time.
+            patience: Duration::from_secs(10),
+            // Redis has no limit but memory; pipelines of clients stay far below.
+            queue_commands_max: 65536,
+            // Half of the largest value Redis takes, since a batch travels as one script call.
+            queue_bytes_max: 256 * MIB,
+            watch_keys_max: 65536,
+            // A record or lock that the server evicts un-commits a transaction: only on an explicit word.
+            allow_eviction: false,
+            // Replies of writes are short; a record with more would cost memory for a case that is rare.
+            kept_reply_bytes_max: 64 * KIB,
+            multi_key: MultiKey::Atomic,
+        }
+    }
+}
+
+/// What happens to a command whose keys are on several participants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MultiKey {
+    /// It is atomic and isolated, as on one server.
+    Atomic,
+    /// Each shard gets its part in one round trip; without atomicity.
+    Split,
+    /// It is refused with `CROSSSLOT`, as by Redis Cluster.
+    Reject,
+}
+
+/// What one client may ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsConfig {
+    /// Clients connected at once, to all workers together.
+    pub clients_max: usize,
+    /// One argument of a request.
+    pub bulk_bytes_max: usize,
+    /// One inline request, or one line of a request's frame.
+    pub inline_bytes_max: usize,
+    /// Replies that a client has not read yet; above it the client is disconnected.
+    pub client_output_bytes_max: usize,
+    /// Pipelined commands of one client in flight; above it weft stops reading from the client.
+    pub client_pending_commands_max: usize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            // Redis's maxclients.
+            clients_max: 10_000,
+            // Redis's proto-max-bulk-len.
+            bulk_bytes_max: 512 * MIB,
+            // Redis's PROTO_INLINE_MAX_SIZE.
+            inline_bytes_max: 64 * KIB,
+            // Redis has none for normal clients; this is its hard limit for replicas.
+            client_output_bytes_max: 256 * MIB,
+            // More commands in flight do not make a connection faster; the rest waits in the socket.
+            client_pending_commands_max: 1024,
+        }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// The least important events that are logged.
+    pub level: LogLevel,
+    /// How a line is written.
+    pub format: LogFormat,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        // Starts, stops, changes of the topology and faults; nothing for each command.
+        Self { level: LogLevel::Info, format: LogFormat::Text }
+    }
+}
+
+/// How important an event must be to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[expect(missing_docs, reason = "the names are the usual ones")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+#[cfg(test)]
+mod tests;

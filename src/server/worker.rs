@@ -1,0 +1,136 @@
+//! One worker thread: accepts clients, and looks after what they share.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::MissedTickBehavior;
+
+use super::Shared;
+use crate::config::{Secret, TopologyConfig};
+use crate::resp::error_reply;
+use crate::session::{self, Context, Databases, LocalSettings, Peer};
+use crate::txn::{Engine, Script};
+use crate::upstream::{Handshake, Upstreams};
+
+/// Runs worker `index` until the process stops.
+///
+/// # Errors
+/// When the runtime or the listener cannot be set up.
+pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
+    LocalSet::new().block_on(&runtime, async move {
+        let listener = TcpListener::from_std(listener)?;
+        let mut stop = shared.stop.clone();
+        let context = context(index, &shared);
+        let mut sessions = JoinSet::new();
+        tokio::select! {
+            () = accept(&listener, &context, &mut sessions) => {}
+            () = housekeeping(&context) => {}
+            () = follow_topology(&context) => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        sessions.shutdown().await;
+        context.engine.finish().await;
+        Ok(())
+    })
+}
+
+/// What the sessions of this worker share.
+fn context(index: usize, shared: &Shared) -> Rc<Context> {
+    let upstream = &shared.config.upstream;
+    let handshake = Handshake {
+        username: upstream.username.clone(),
+        password: upstream.password.as_ref().map(|password: &Secret| password.expose().to_owned()),
+        preload: Script::ALL.map(Script::load).into(),
+    };
+    let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone());
+    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index);
+    Rc::new(Context {
+        config: Arc::clone(&shared.config),
+        upstreams,
+        engine,
+        registry: Arc::clone(&shared.registry),
+        topology: shared.topology.clone(),
+        settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
+        identity: Arc::clone(&shared.identity),
+        metrics: Arc::clone(&shared.metrics),
+        counts: Arc::clone(&shared.counts[index]),
+        scratch: RefCell::new(BytesMut::new()),
+    })
+}
+
+fn databases(topology: &TopologyConfig) -> Databases {
+    match topology {
+        TopologyConfig::Cluster(_) => Databases::Cluster,
+        TopologyConfig::Static(fixed) => Databases::Count(fixed.databases),
+    }
+}
+
+async fn accept(listener: &TcpListener, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, addr)) => admit(stream, addr, context, sessions),
+                Err(error) => {
+                    // Out of descriptors, most likely: wait for one instead of spinning.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
+        }
+    }
+}
+
+fn admit(mut stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+    let Ok(laddr) = stream.local_addr() else { return };
+    // Without it replies wait for acknowledgements; a socket that refuses it is closed already.
+    let _ = stream.set_nodelay(true);
+    let peer = Peer { addr, laddr, fd: stream.as_raw_fd() };
+    let authenticated = context.config.listen.password.is_none();
+    match context.registry.admit(peer, authenticated, context.engine.now()) {
+        Some((client, registration)) => {
+            sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
+        }
+        None => {
+            sessions.spawn_local(async move {
+                // Told as a courtesy: whether it arrives is the client's affair.
+                let _ = stream.write_all(format!("-{}\r\n", error_reply::MAX_CLIENTS).as_bytes()).await;
+            });
+        }
+    }
+}
+
+/// Keeps the clock that sessions read, and looks for connections that do not answer.
+async fn housekeeping(context: &Context) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let now = Instant::now();
+        context.engine.set_now(now);
+        context.upstreams.watch(now);
+        context.engine.forget_due().await;
+    }
+}
+
+async fn follow_topology(context: &Context) {
+    loop {
+        let map = context.topology.changed_since(context.upstreams.map().epoch()).await;
+        context.upstreams.apply(map);
+    }
+}
+
+/// How often a worker looks at the clock; ages in CLIENT LIST and time-outs of replies are as fine as this.
+const TICK: Duration = Duration::from_millis(100);
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

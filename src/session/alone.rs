@@ -1,0 +1,169 @@
+//! Requests that are carried out with nothing else of the session in flight: they wait for locks, for several participants, or for a
+//! connection of their own.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+
+use super::client::ReplyMode;
+use super::dispatch::Step;
+use super::{Mode, Pending, Session, rescue, split};
+use crate::command::{self, CommandSpec, Handling, KeyRef, SplitKind};
+use crate::config::MultiKey;
+use crate::resp::{Request, error_reply};
+use crate::route::{self, Place, Route, RouteError};
+use crate::txn::watch::Watch;
+use crate::txn::{ExecError, Executed};
+
+impl Session {
+    /// Carries out `pending` and appends its reply, unless the client does not want to hear it.
+    pub(super) async fn alone(&mut self, pending: Pending) {
+        let before = self.window.out_len();
+        let heard = self.client.reply_mode == ReplyMode::On;
+        self.carry_out(pending).await;
+        let muted = self.client.reply_mode.mutes();
+        if !heard {
+            self.client.reply_mode = self.client.reply_mode.next();
+        }
+        if muted {
+            self.window.with_out(|out| out.truncate(before));
+        }
+    }
+
+    async fn carry_out(&mut self, pending: Pending) {
+        if self.client.reply_mode != ReplyMode::On || matches!(self.mode, Mode::Multi(_)) {
+            match self.dispatch_aloud(pending) {
+                Step::Sent => return self.settle().await,
+                Step::Stalled(pending) | Step::Alone(pending) => return self.carry_out_now(pending).await,
+            }
+        }
+        self.carry_out_now(pending).await;
+    }
+
+    async fn carry_out_now(&mut self, pending: Pending) {
+        match pending.spec.handling {
+            Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
+            Handling::Transaction => self.watch(pending).await,
+            Handling::Local | Handling::AnyShard => self.alone_local(pending).await,
+            _ => self.keyed_alone(pending).await,
+        }
+    }
+
+    /// Sends a request of the window again.
+    pub(super) async fn again(&mut self, request: Request) {
+        match crate::command::lookup(&request) {
+            Ok(spec) => self.keyed_alone(Pending { spec, request }).await,
+            Err(error) => self.reply(|reply| rescue::lookup(reply, &error, &request)),
+        }
+    }
+
+    /// A command with keys.
+    async fn keyed_alone(&mut self, Pending { spec, request }: Pending) {
+        if command::may_wait(spec, &request) {
+            return self.reply(|reply| reply.error(&error_reply::not_supported(&format!("{} that waits", spec.name))));
+        }
+        let context = Rc::clone(&self.context);
+        let map = context.upstreams.map();
+        let (proto, strict) = (self.client.proto(), context.is_strict());
+        let routed = match (route::route(&map, self.client.profile.db, spec, &request), spec.handling) {
+            (Ok(Route::One(routed)), _) => Some(routed),
+            (Ok(Route::Several(keys)), Handling::Split(kind)) => {
+                return match split::divide(kind, spec, &request, &keys) {
+                    Some(plan) => self.split(plan, kind, spec).await,
+                    None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
+                };
+            }
+            (Ok(Route::Several(_)), _) => return self.reply(|reply| reply.error(&error_reply::several_shards(spec.name))),
+            (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => route::anywhere(&map, spec, request),
+            (Err(error), _) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
+        };
+        let result = match routed {
+            Some(routed) => context.engine.single(routed, proto, strict).await,
+            None => Err(ExecError::Unreachable),
+        };
+        self.deliver(result);
+    }
+
+    pub(super) fn deliver(&self, result: Result<Bytes, ExecError>) {
+        match result {
+            Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
+            Err(ExecError::Refused(reply)) => self.window.reply(|out| out.extend_from_slice(&reply)),
+            Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
+        }
+    }
+
+    /// A command over several participants.
+    async fn split(&mut self, plan: split::Plan, kind: SplitKind, spec: &'static CommandSpec) {
+        let engine = Rc::clone(&self.context.engine);
+        let proto = self.client.proto();
+        let commands = plan.commands.clone();
+        let result = match self.context.config.transactions.multi_key {
+            MultiKey::Reject => return self.reply(|reply| reply.error(error_reply::CROSSSLOT)),
+            MultiKey::Split if kind != SplitKind::PairsIfAbsent => engine.scatter(commands, proto).await,
+            MultiKey::Split | MultiKey::Atomic if !spec.is_write() => engine.snapshot(commands, proto).await,
+            MultiKey::Split | MultiKey::Atomic if kind == SplitKind::PairsIfAbsent => match engine.exec_if_absent(commands, proto).await {
+                Ok(Some(replies)) => Ok(replies),
+                Ok(None) => return self.reply(|reply| reply.integer(0)),
+                Err(error) => Err(error),
+            },
+            MultiKey::Split | MultiKey::Atomic => match engine.exec(commands, None, proto).await {
+                Ok(Executed::Replies(replies)) => Ok(replies),
+                // Nothing is watched.
+                Ok(Executed::WatchBroken) => Err(ExecError::Unreachable),
+                Err(error) => Err(error),
+            },
+        };
+        match result {
+            Ok(replies) => self.window.reply(|out| split::merge(&plan, &replies, out, proto)),
+            Err(error) => self.deliver(Err(error)),
+        }
+    }
+
+    /// WATCH: nothing later in the session is sent before every participant has answered.
+    async fn watch(&mut self, Pending { spec, request }: Pending) {
+        let context = Rc::clone(&self.context);
+        let keys = match route::route(&context.upstreams.map(), self.client.profile.db, spec, &request) {
+            Ok(Route::One(routed)) => vec![(routed.place, routed.keys.iter().map(|key| request.arg_bytes(key.index as usize)).collect())],
+            Ok(Route::Several(keys)) => by_place(&request, &keys),
+            Err(error) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
+        };
+        let watched = self.watch.as_ref().map_or(0, Watch::len);
+        let limit = context.config.transactions.watch_keys_max;
+        if watched + request.argc() - 1 > limit {
+            return self.reply(|reply| reply.error(&error_reply::watch_limit("watch_keys_max", limit)));
+        }
+        match context.engine.watch(&mut self.watch, keys, self.client.proto()).await {
+            Ok(()) => self.reply(|reply| reply.simple("OK")),
+            Err(error) => self.deliver(Err(error)),
+        }
+        self.client.profile.watching = self.watch.as_ref().map_or(0, Watch::len) as u32;
+    }
+
+    /// Waits until everything in flight is answered.
+    async fn settle(&mut self) {
+        self.flush_runs();
+        poll_fn(|cx| {
+            self.window.register(cx);
+            if self.window.is_settled() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        while let Some(request) = self.window.take_again() {
+            Box::pin(self.again(request)).await;
+        }
+    }
+}
+
+/// The keys of a request by their places.
+fn by_place(request: &Request, keys: &[(KeyRef, Place)]) -> Vec<(Place, Vec<Bytes>)> {
+    let mut places: Vec<(Place, Vec<Bytes>)> = Vec::new();
+    for (key, place) in keys {
+        let name = request.arg_bytes(key.index as usize);
+        match places.iter_mut().find(|(other, _)| other == place) {
+            Some((_, names)) => names.push(name),
+            None => places.push((*place, vec![name])),
+        }
+    }
+    places
+}

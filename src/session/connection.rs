@@ -1,0 +1,114 @@
+//! The connection's own commands: from the session to the pure functions of `local`, and what they leave to be done.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+
+use super::dispatch::Step;
+use super::local::info::{self, Facts, Sections, ShardsFacts, aggregate_keyspace};
+use super::local::{self, Call, LocalContext, LocalOutcome};
+use super::{Context, Pending, Session};
+use crate::metrics::ProcessUsage;
+use crate::resp::{Proto, Request, Value};
+use crate::topology::Mode;
+
+impl Session {
+    /// Answers a command that is about the connection, if no shard has to be asked.
+    pub(super) fn local(&mut self, pending: Pending) -> Step {
+        match self.answer(&pending) {
+            LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
+            LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => Step::Alone(pending),
+        }
+    }
+
+    fn answer(&mut self, pending: &Pending) -> LocalOutcome {
+        let context = Rc::clone(&self.context);
+        // A listing shows its own client as it is now.
+        self.client.publish();
+        let shards = context.shards();
+        let local = LocalContext {
+            now: context.engine.now(),
+            unix_time: unix_time(),
+            settings: &context.settings,
+            redis_version: &shards.redis_version,
+            clients: &context.registry,
+        };
+        let mut out = BytesMut::new();
+        let call = Call { request: &pending.request, client: &mut self.client, context: &local, out: &mut out };
+        let outcome = local::answer(pending.spec.name, call);
+        match outcome {
+            LocalOutcome::Close => self.closing = true,
+            LocalOutcome::Reset => {
+                self.leave_multi();
+                self.watch = None;
+            }
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => {}
+        }
+        if !out.is_empty() {
+            self.window.reply(|buffer| buffer.extend_from_slice(&out));
+        }
+        outcome
+    }
+
+    /// Answers a command that is about the connection, or that any shard can answer, with nothing in flight.
+    pub(super) async fn alone_local(&mut self, pending: Pending) {
+        match self.answer(&pending) {
+            LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
+            LocalOutcome::Info(sections) => self.info(sections).await,
+            LocalOutcome::AnyShard | LocalOutcome::NotLocal => {
+                let engine = Rc::clone(&self.context.engine);
+                let result = engine.any_shard(&pending.request, self.client.proto()).await;
+                self.deliver(result);
+            }
+        }
+    }
+
+    async fn info(&mut self, sections: Sections) {
+        let context = Rc::clone(&self.context);
+        let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
+        let facts = Facts {
+            server: &context.identity,
+            shards: &context.shards(),
+            connected_clients: context.registry.connected(),
+            blocked_clients: 0,
+            metrics: &context.metrics.snapshot(),
+            usage: ProcessUsage::read(),
+            keyspace: &keyspace,
+            now: context.engine.now(),
+            unix_time: unix_time(),
+        };
+        let proto = self.client.proto();
+        self.window.reply(|out| info::reply(out, proto, sections, &facts));
+    }
+}
+
+impl Context {
+    /// What the shards say of themselves; what none has said yet is what weft was written for.
+    fn shards(&self) -> ShardsFacts {
+        let facts = self.topology.facts();
+        let map = self.upstreams.map();
+        let version = facts.values().map(|facts| facts.version).min();
+        let policies = || facts.values().map(|facts| facts.maxmemory_policy.as_str()).filter(|policy| !policy.is_empty());
+        ShardsFacts {
+            redis_version: version.map_or_else(|| "7.0.0".to_owned(), |version| version.to_string()),
+            maxmemory_policy: policies().find(|policy| *policy != "noeviction").or_else(|| policies().next()).unwrap_or("noeviction").to_owned(),
+            count: map.shards().len(),
+            topology: if map.mode() == Mode::Cluster { "cluster" } else { "static" },
+        }
+    }
+
+    /// The databases of all shards together; empty when a shard does not answer.
+    async fn keyspace(&self) -> String {
+        let replies = self.engine.every_shard(&Request::new(&["INFO", "keyspace"]), 0, Proto::Resp2).await.unwrap_or_default();
+        let texts: Vec<String> = replies
+            .iter()
+            .filter_map(|reply| Value::parse(reply).ok()?.text().map(|text| String::from_utf8_lossy(text).into_owned()))
+            .collect();
+        aggregate_keyspace(&texts)
+    }
+}
+
+fn unix_time() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

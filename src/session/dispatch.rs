@@ -1,0 +1,53 @@
+//! Hot path: the one match on how a command is handled.
+
+use super::client::ReplyMode;
+use super::{Mode, Pending, Session};
+use crate::command::Handling;
+use crate::resp::error_reply;
+
+/// What became of a request.
+pub(super) enum Step {
+    /// It was answered, or is on its way.
+    Sent,
+    /// Something in flight has to be answered before it may be sent.
+    Stalled(Pending),
+    /// It has to be carried out with nothing else in flight.
+    Alone(Pending),
+}
+
+impl Session {
+    /// Sends `pending` on its way.
+    pub(super) fn dispatch(&mut self, pending: Pending) -> Step {
+        // Muted replies are taken back, which only works for what is carried out alone.
+        if self.client.reply_mode != ReplyMode::On {
+            return Step::Alone(pending);
+        }
+        self.dispatch_aloud(pending)
+    }
+
+    /// Like [`dispatch`](Self::dispatch) when the client wants to hear the reply.
+    pub(super) fn dispatch_aloud(&mut self, pending: Pending) -> Step {
+        if matches!(self.mode, Mode::Multi(_)) && !acts_at_once(pending.spec.name) {
+            return self.enqueue(pending);
+        }
+        match pending.spec.handling {
+            Handling::Keyed | Handling::Split(_) => self.forward(pending),
+            Handling::Script | Handling::AnyShard => Step::Alone(pending),
+            Handling::Transaction => self.transaction(pending),
+            Handling::Local => self.local(pending),
+            Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
+            Handling::Refused(reason) => self.refuse(&error_reply::refused(pending.spec.name, reason)),
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn refuse(&mut self, text: &str) -> Step {
+        self.reply(|reply| reply.error(text));
+        Step::Sent
+    }
+}
+
+/// Whether the command acts at once even between MULTI and EXEC.
+fn acts_at_once(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}

@@ -1,0 +1,139 @@
+//! Hot path: plain commands on their way to a shard, with the lock check they owe (protocol §7).
+//!
+//! | command | strict | relaxed |
+//! |---|---|---|
+//! | read of one key | `EXISTS lock`, the command; adjacent in the pipeline | the command |
+//! | read of several keys of one participant | `MULTI, EXISTS locks, command, EXEC` | the command |
+//! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |
+//! | other writes | alone, natively on a leased connection | the command |
+//!
+//! Writes that the client pipelines to one participant travel as one run: one script call, carried out whole or not at all. So
+//! their order needs no waiting between them.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use super::dispatch::Step;
+use super::window::{Shape, Window};
+use super::{Pending, Session, rescue};
+use crate::command;
+use crate::route::{self, Place, Route, RouteError, Routed};
+use crate::topology::Mode;
+use crate::txn::{Batch, guarded_request, lock, part};
+use crate::upstream::ReplySink;
+
+/// Writes that were dispatched in this turn and go out at its end: one run for each participant.
+#[derive(Default)]
+pub(super) struct Runs(SmallVec<[Run; 1]>);
+
+struct Run {
+    place: Place,
+    members: SmallVec<[u64; 4]>,
+    commands: Vec<Routed>,
+}
+
+/// A script must not keep the shard from other clients for long.
+const RUN_COMMANDS_MAX: usize = 256;
+
+impl Session {
+    /// Sends a command to the participant that its keys share.
+    pub(super) fn forward(&mut self, pending: Pending) -> Step {
+        let Pending { spec, request } = pending;
+        if command::may_wait(spec, &request) {
+            return Step::Alone(Pending { spec, request });
+        }
+        let map = self.context.upstreams.map();
+        match route::route(&map, self.client.profile.db, spec, &request) {
+            Ok(Route::One(routed)) => self.send(routed, map.mode()),
+            Ok(Route::Several(_)) => Step::Alone(Pending { spec, request }),
+            Err(RouteError::Keys(error)) if rescue::is_the_shards_to_tell(error) => match route::anywhere(&map, spec, request) {
+                Some(routed) => self.send(routed, map.mode()),
+                None => self.refuse(crate::resp::error_reply::CLUSTERDOWN_SLOT),
+            },
+            Err(error) => self.refuse(&rescue::route(&error, spec)),
+        }
+    }
+
+    fn send(&mut self, routed: Routed, mode: Mode) -> Step {
+        let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if strict && write {
+            return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
+        }
+        // Without lock checks nothing is sent again behind what follows it, but for redirects of a cluster.
+        if (strict || mode == Mode::Cluster) && !self.window.may_send(place, write) {
+            return Step::Stalled(routed.into());
+        }
+        match routed.keys.len() {
+            1 if strict => self.transmit(Shape::Checked, routed, |out, routed| {
+                lock::write_exists(out, place.slot, routed.key_names());
+                out.extend_from_slice(routed.request.bytes());
+            }),
+            2.. if strict => self.transmit(Shape::Atomic, routed, |out, routed| {
+                out.extend_from_slice(MULTI);
+                lock::write_exists(out, place.slot, routed.key_names());
+                out.extend_from_slice(routed.request.bytes());
+                out.extend_from_slice(EXEC);
+            }),
+            _ => self.transmit(Shape::Bare, routed, |out, routed| out.extend_from_slice(routed.request.bytes())),
+        }
+        Step::Sent
+    }
+
+    fn transmit(&self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
+        let place = routed.place;
+        let Some(node) = self.context.upstreams.primary(place.shard) else { return };
+        let conn = node.shared(place.db, self.client.proto());
+        let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
+        let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
+        conn.send(sink, ticket, shape.frames(), |out| encode(out, &routed));
+    }
+
+    /// Adds a write to the run for its participant.
+    fn join_run(&mut self, routed: Routed) -> Step {
+        let place = routed.place;
+        let open = self.runs.0.iter().position(|run| run.place == place);
+        let full = open.is_some_and(|run| self.runs.0[run].commands.len() >= RUN_COMMANDS_MAX);
+        if full || (open.is_none() && !self.window.may_send(place, true)) {
+            return Step::Stalled(routed.into());
+        }
+        let ticket = self.window.push(Shape::Run, place, true, routed.request.clone());
+        match open {
+            Some(run) => {
+                let run = &mut self.runs.0[run];
+                run.members.push(ticket);
+                run.commands.push(routed);
+            }
+            None => self.runs.0.push(Run { place, members: SmallVec::from_slice(&[ticket]), commands: vec![routed] }),
+        }
+        Step::Sent
+    }
+
+    /// Sends the runs that have gathered.
+    pub(super) fn flush_runs(&mut self) {
+        if self.runs.0.is_empty() {
+            return;
+        }
+        let proto = self.client.proto();
+        let map = self.context.upstreams.map();
+        for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
+            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
+            let Some(&head) = members.first() else { continue };
+            let batch: Batch = part::batch(participant, commands.iter(), &[], false);
+            let request = guarded_request(&batch, proto);
+            self.window.start_run(members, batch.commands);
+            let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
+            node.shared(place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+        }
+    }
+}
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+
+impl From<Routed> for Pending {
+    fn from(routed: Routed) -> Self {
+        Self { spec: routed.spec, request: routed.request }
+    }
+}

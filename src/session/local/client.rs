@@ -1,0 +1,139 @@
+//! The subcommands of CLIENT.
+
+use bytes::Bytes;
+
+use super::{Call, LocalOutcome, integer};
+use crate::resp::{Request, error_reply};
+use crate::session::client::{Label, ReplyMode};
+use crate::session::registry::{ClientFilter, ClientKind};
+
+/// `CLIENT ID`.
+pub(super) fn id(mut call: Call<'_>) -> LocalOutcome {
+    let id = call.client.id() as i64;
+    call.reply().integer(id);
+    LocalOutcome::Replied
+}
+
+/// `CLIENT GETNAME`.
+pub(super) fn name(mut call: Call<'_>) -> LocalOutcome {
+    let name = call.client.labels().name.clone();
+    if name.is_empty() {
+        call.reply().null();
+    } else {
+        call.reply().bulk(&name);
+    }
+    LocalOutcome::Replied
+}
+
+/// `CLIENT SETNAME name`.
+pub(super) fn set_name(mut call: Call<'_>) -> LocalOutcome {
+    set_label(&mut call, 2, Label::Name, error_reply::CLIENT_NAME)
+}
+
+/// `CLIENT SETINFO LIB-NAME|LIB-VER value`.
+pub(super) fn set_info(mut call: Call<'_>) -> LocalOutcome {
+    let attribute = call.arg(2);
+    let Some(&(attribute, label)) = ATTRIBUTES.iter().find(|(name, _)| attribute.eq_ignore_ascii_case(name.as_bytes())) else {
+        let text = error_reply::client_attribute(attribute);
+        return call.error(&text);
+    };
+    set_label(&mut call, 3, label, &error_reply::client_attribute_value(attribute))
+}
+
+const ATTRIBUTES: &[(&str, Label)] = &[("lib-name", Label::LibName), ("lib-ver", Label::LibVer)];
+
+/// Gives the client the label that stands at `index`, or says `refusal`. The value is copied: a slice would keep the read buffer alive.
+fn set_label(call: &mut Call<'_>, index: usize, label: Label, refusal: &str) -> LocalOutcome {
+    if !is_label(call.arg(index)) {
+        return call.error(refusal);
+    }
+    let value = Bytes::copy_from_slice(call.arg(index));
+    call.client.set_label(label, value);
+    call.ok()
+}
+
+/// Whether `text` can stand in a line of CLIENT LIST without breaking it: `!` to `~` only.
+pub(super) fn is_label(text: &[u8]) -> bool {
+    text.iter().all(u8::is_ascii_graphic)
+}
+
+/// `CLIENT INFO`.
+pub(super) fn info(mut call: Call<'_>) -> LocalOutcome {
+    let line = call.client.line(call.context.now);
+    call.reply().verbatim("txt", &line);
+    LocalOutcome::Replied
+}
+
+/// `CLIENT LIST [TYPE kind | ID id …]`: the clients of all workers.
+pub(super) fn list(mut call: Call<'_>) -> LocalOutcome {
+    let filter = match filter(call.request) {
+        Ok(filter) => filter,
+        Err(text) => return call.error(&text),
+    };
+    call.client.publish();
+    let lines = call.context.clients.list(&filter, call.context.now);
+    call.reply().verbatim("txt", &lines);
+    LocalOutcome::Replied
+}
+
+fn filter(request: &Request) -> Result<ClientFilter, String> {
+    match request.argc() {
+        2 => Ok(ClientFilter::All),
+        4 if request.arg(2).eq_ignore_ascii_case(b"type") => {
+            let kind = request.arg(3);
+            let known = KINDS.iter().find(|(name, _)| kind.eq_ignore_ascii_case(name.as_bytes()));
+            known.map(|&(_, kind)| ClientFilter::Kind(kind)).ok_or_else(|| error_reply::client_type(kind))
+        }
+        4.. if request.arg(2).eq_ignore_ascii_case(b"id") => {
+            let ids: Option<Vec<i64>> = request.args_from(3).map(integer).collect();
+            let ids = ids.ok_or_else(|| error_reply::CLIENT_ID.to_owned())?;
+            Ok(ClientFilter::Ids(ids.into_iter().filter_map(|id| u64::try_from(id).ok()).collect()))
+        }
+        _ => Err(error_reply::SYNTAX.to_owned()),
+    }
+}
+
+const KINDS: &[(&str, ClientKind)] = &[
+    ("normal", ClientKind::Normal),
+    ("slave", ClientKind::Replica),
+    ("replica", ClientKind::Replica),
+    ("pubsub", ClientKind::PubSub),
+    ("master", ClientKind::Master),
+];
+
+/// `CLIENT REPLY ON|OFF|SKIP`: only ON is answered.
+pub(super) fn reply_mode(mut call: Call<'_>) -> LocalOutcome {
+    let mode = call.arg(2);
+    if mode.eq_ignore_ascii_case(b"on") {
+        call.client.reply_mode = ReplyMode::On;
+        return call.ok();
+    }
+    if mode.eq_ignore_ascii_case(b"off") {
+        call.client.reply_mode = ReplyMode::Off;
+    } else if !mode.eq_ignore_ascii_case(b"skip") {
+        return call.error(error_reply::SYNTAX);
+    } else if call.client.reply_mode != ReplyMode::Off {
+        call.client.reply_mode = ReplyMode::SkipNext;
+    }
+    LocalOutcome::Replied
+}
+
+/// `CLIENT NO-EVICT ON|OFF`. weft disconnects no client to free memory; the wish is kept and shown.
+pub(super) fn no_evict(mut call: Call<'_>) -> LocalOutcome {
+    switch(&mut call, |call, on| call.client.profile.no_evict = on)
+}
+
+/// `CLIENT NO-TOUCH ON|OFF`. Connections to the shards are shared, so keys are touched all the same; the wish is kept and shown.
+pub(super) fn no_touch(mut call: Call<'_>) -> LocalOutcome {
+    switch(&mut call, |call, on| call.client.profile.no_touch = on)
+}
+
+fn switch(call: &mut Call<'_>, set: fn(&mut Call<'_>, bool)) -> LocalOutcome {
+    let on = match call.arg(2) {
+        word if word.eq_ignore_ascii_case(b"on") => true,
+        word if word.eq_ignore_ascii_case(b"off") => false,
+        _ => return call.error(error_reply::SYNTAX),
+    };
+    set(call, on);
+    call.ok()
+}

@@ -1,0 +1,198 @@
+//! MULTI to EXEC as the client sees it: what is queued, what spoils the queue, and how EXEC's array is put together.
+//!
+//! The queue holds what Redis would hold. A command over several participants is queued as one piece for each, whose replies are put
+//! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
+//! routing of what is queued behind it.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::dispatch::Step;
+use super::client::Queued;
+use super::{Mode, Pending, Session, rescue, split};
+use crate::command::{Flags, Handling, SplitKind};
+use crate::resp::error_reply;
+use crate::route::{self, Route, RouteError, Routed};
+use crate::txn::Executed;
+
+/// What was queued since MULTI.
+pub(super) struct Queue {
+    elements: Vec<Element>,
+    /// Of the requests, for the limit.
+    bytes: usize,
+    /// A command was refused: EXEC will refuse too.
+    spoiled: bool,
+    /// The database that the next command is queued for.
+    db: u32,
+}
+
+/// One queued command.
+enum Element {
+    /// Answered by weft when EXEC comes.
+    Local(Pending),
+    /// For one participant.
+    Single(Routed),
+    /// For several.
+    Split(split::Plan),
+}
+
+impl Queue {
+    fn new(db: u32) -> Self {
+        Self { elements: Vec::new(), bytes: 0, spoiled: false, db }
+    }
+
+    /// EXEC will refuse.
+    pub(super) fn spoil(&mut self) {
+        self.spoiled = true;
+    }
+
+}
+
+impl Session {
+    /// MULTI, DISCARD, EXEC, WATCH, UNWATCH.
+    pub(super) fn transaction(&mut self, pending: Pending) -> Step {
+        match pending.spec.name {
+            "multi" => self.multi(),
+            "discard" if !matches!(self.mode, Mode::Multi(_)) => self.refuse(error_reply::DISCARD_WITHOUT_MULTI),
+            "exec" if !matches!(self.mode, Mode::Multi(_)) => self.refuse(error_reply::EXEC_WITHOUT_MULTI),
+            "watch" if matches!(self.mode, Mode::Multi(_)) => self.refuse(error_reply::WATCH_INSIDE_MULTI),
+            "discard" => {
+                self.leave_multi();
+                self.watch = None;
+                self.ok()
+            }
+            "unwatch" => {
+                self.watch = None;
+                self.ok()
+            }
+            _ => Step::Alone(pending),
+        }
+    }
+
+    fn multi(&mut self) -> Step {
+        if matches!(self.mode, Mode::Multi(_)) {
+            return self.refuse(error_reply::NESTED_MULTI);
+        }
+        self.mode = Mode::Multi(Queue::new(self.client.profile.db));
+        self.client.profile.queued = Some(Queued { commands: 0, bytes: 0 });
+        self.ok()
+    }
+
+    fn ok(&self) -> Step {
+        self.reply(|reply| reply.simple("OK"));
+        Step::Sent
+    }
+
+    /// Back to carrying out each command; what was queued is handed over.
+    pub(super) fn leave_multi(&mut self) -> Option<Queue> {
+        self.client.profile.queued = None;
+        match std::mem::replace(&mut self.mode, Mode::Plain) {
+            Mode::Multi(queue) => Some(queue),
+            Mode::Plain => None,
+        }
+    }
+
+    /// Queues `pending`, or says why not.
+    pub(super) fn enqueue(&mut self, pending: Pending) -> Step {
+        match self.element(pending) {
+            Ok(element) => {
+                let Mode::Multi(queue) = &mut self.mode else { return Step::Sent };
+                queue.elements.push(element);
+                self.client.profile.queued = Some(Queued { commands: queue.elements.len() as u32, bytes: queue.bytes });
+                self.reply(|reply| reply.simple("QUEUED"));
+                Step::Sent
+            }
+            Err(text) => {
+                self.spoil();
+                self.refuse(&text)
+            }
+        }
+    }
+
+    fn element(&mut self, pending: Pending) -> Result<Element, String> {
+        let Mode::Multi(queue) = &mut self.mode else { return Err(error_reply::EXEC_WITHOUT_MULTI.to_owned()) };
+        let Pending { spec, request } = &pending;
+        let limits = &self.context.config.transactions;
+        queue.bytes += request.bytes().len();
+        if queue.elements.len() >= limits.queue_commands_max {
+            return Err(error_reply::queue_limit("queue_commands_max", limits.queue_commands_max));
+        }
+        if queue.bytes > limits.queue_bytes_max {
+            return Err(error_reply::queue_limit("queue_bytes_max", limits.queue_bytes_max));
+        }
+        if spec.flags.contains(Flags::NO_MULTI) {
+            return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
+        }
+        match spec.handling {
+            Handling::Local | Handling::AnyShard => {
+                if spec.name == "select" {
+                    queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
+                }
+                return Ok(Element::Local(pending));
+            }
+            Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            // What would wait outside of a transaction does not wait in here.
+            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
+            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
+        }
+        let map = self.context.upstreams.map();
+        match (route::route(&map, queue.db, spec, request), spec.handling) {
+            (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
+            // MSETNX has a condition, which another command of the transaction may make true or false.
+            (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
+                split::divide(kind, spec, request, &keys).map(Element::Split).ok_or_else(|| error_reply::wrong_arity(spec.name))
+            }
+            (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
+            (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
+                let routed = route::anywhere(&map, spec, request.clone());
+                routed.map(Element::Single).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())
+            }
+            (Err(error), _) => Err(rescue::route(&error, spec)),
+        }
+    }
+
+    /// Carries out EXEC.
+    pub(super) async fn exec(&mut self) {
+        let Some(queue) = self.leave_multi() else { return };
+        let watch = self.watch.take();
+        if queue.spoiled {
+            drop(watch);
+            return self.reply(|reply| reply.error(error_reply::EXECABORT));
+        }
+        let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
+        let context = Rc::clone(&self.context);
+        match context.engine.exec(commands, watch, self.client.proto()).await {
+            Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
+            Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
+            Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
+        }
+    }
+
+    /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.
+    async fn exec_replies(&mut self, queue: Queue, replies: Vec<Bytes>) {
+        let mut replies = replies.into_iter();
+        self.reply(|reply| reply.array(queue.elements.len()));
+        for element in queue.elements {
+            match element {
+                Element::Local(pending) => self.alone_local(pending).await,
+                Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
+                Element::Split(plan) => {
+                    let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
+                    let proto = self.client.proto();
+                    self.window.reply(|out| split::merge(&plan, &parts, out, proto));
+                }
+            }
+        }
+    }
+}
+
+impl Element {
+    fn commands(&self) -> &[Routed] {
+        match self {
+            Self::Single(command) => std::slice::from_ref(command),
+            Self::Split(plan) => &plan.commands,
+            Self::Local(_) => &[],
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! Hot path: the task of one session. It reads what the client sends, dispatches it, and writes what the window has put in order.
+//!
+//! Two gears. In the fast one, requests are decoded and sent on as they come, many in flight. What needs to wait for something (EXEC,
+//! a lock that was met, a command over several participants) shifts down: everything in flight is answered first, then the request
+//! is carried out alone, and the fast gear goes on behind it. So the replies' order needs no second mechanism.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::dispatch::Step;
+use super::{Pending, Session};
+use crate::resp::RequestDecoder;
+
+/// The client's socket and what was read from it.
+pub(super) struct Downstream {
+    stream: TcpStream,
+    input: BytesMut,
+    decoder: RequestDecoder,
+    /// The client will send nothing more.
+    ended: bool,
+}
+
+/// Why the fast gear stopped.
+enum Shift {
+    /// A request has to be carried out alone.
+    Alone(Pending),
+    /// Requests have to be sent again.
+    Again,
+    /// The session is over.
+    Over,
+}
+
+/// How far the fast gear got.
+enum Advance {
+    /// All that was read is sent on.
+    Hungry,
+    /// A reply, or room, has to come first.
+    Blocked,
+    /// All is answered, and this request has to be carried out alone.
+    Alone(Pending),
+}
+
+/// Serves the client behind `stream` until either side ends the session.
+pub(super) async fn run(mut session: Session, stream: TcpStream) {
+    let mut downstream = Downstream { stream, input: BytesMut::new(), decoder: RequestDecoder::default(), ended: false };
+    loop {
+        match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
+            Shift::Alone(pending) => session.alone(pending).await,
+            Shift::Again => {
+                while let Some(request) = session.window.take_again() {
+                    session.again(request).await;
+                }
+            }
+            Shift::Over => return,
+        }
+    }
+}
+
+impl Downstream {
+    fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
+        session.window.register(cx);
+        loop {
+            if session.window.wants_again() {
+                return Poll::Ready(Shift::Again);
+            }
+            let advance = self.dispatch(session, cx);
+            session.flush_runs();
+            if self.poll_write(session, cx).is_err() {
+                return Poll::Ready(Shift::Over);
+            }
+            match advance {
+                Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
+                Advance::Blocked => return Poll::Pending,
+                Advance::Hungry => {}
+            }
+            if session.closing || self.ended {
+                let flushed = session.window.len() == 0 && session.window.out_len() == 0;
+                return if flushed { Poll::Ready(Shift::Over) } else { Poll::Pending };
+            }
+            match self.poll_read(session, cx) {
+                Poll::Ready(Ok(0)) => self.ended = true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Shift::Over),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Sends on what has been read, as far as it may be sent now.
+    fn dispatch(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Advance {
+        while !session.closing {
+            if !session.has_room(cx) {
+                return Advance::Blocked;
+            }
+            let pending = match session.stalled.take() {
+                Some(pending) => pending,
+                None => match self.decoder.decode(&mut self.input, session.limits()) {
+                    Ok(Some(request)) => match session.admit(request) {
+                        Some(pending) => pending,
+                        None => continue,
+                    },
+                    Ok(None) => return Advance::Hungry,
+                    Err(error) => {
+                        session.protocol_error(&error);
+                        break;
+                    }
+                },
+            };
+            match session.dispatch(pending) {
+                Step::Sent => {}
+                Step::Alone(pending) if session.window.len() == 0 => return Advance::Alone(pending),
+                Step::Alone(pending) | Step::Stalled(pending) => {
+                    session.stalled = Some(pending);
+                    return Advance::Blocked;
+                }
+            }
+        }
+        Advance::Hungry
+    }
+
+    /// Reads more: into what is left of the worker's scratch buffer, so that an idle session holds none, or behind an unfinished frame.
+    fn poll_read(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.input.is_empty() {
+            self.input.reserve(self.decoder.needed().clamp(READ_BYTES, READ_BYTES_MAX));
+            return pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+        }
+        let mut scratch = session.context.scratch.take();
+        scratch.reserve(READ_BYTES);
+        let read = pin!(self.stream.read_buf(&mut scratch)).poll(cx);
+        self.input = if matches!(read, Poll::Ready(Ok(_))) { scratch.split() } else { BytesMut::new() };
+        session.context.scratch.replace(scratch);
+        read
+    }
+
+    fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {
+        session.window.with_out(|out| {
+            while !out.is_empty() {
+                match Pin::new(&mut self.stream).poll_write(cx, out) {
+                    Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                    Poll::Ready(Ok(sent)) => out.advance(sent),
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Pending => return Ok(()),
+                }
+            }
+            if out.capacity() > KEPT_BYTES {
+                *out = BytesMut::new();
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The least room to read into. A chunk of the scratch buffer serves many reads before the next one is allocated.
+const READ_BYTES: usize = 16 * 1024;
+
+/// The most that is reserved in advance for a frame whose length was announced.
+const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// An output buffer larger than this is given back when it is empty.
+const KEPT_BYTES: usize = 64 * 1024;

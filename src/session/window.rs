@@ -1,0 +1,404 @@
+//! Hot path: the replies of one session, put back into the order of its requests.
+//!
+//! The session appends an entry for each request that it sends; connections deliver frames to entries by their number, in any order
+//! between shards; whatever is complete at the head moves to the output buffer. An entry whose lock check found a lock, or whose
+//! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
+//! session sends all of them anew, in order, when nothing is in flight any more.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::rescue;
+use crate::resp::{Proto, ReplyWriter, Request};
+use crate::route::Place;
+use crate::txn::{self, guarded};
+use crate::upstream::{ReplySink, UpstreamError};
+
+/// What is in flight for one session, and what can be written to its client. The session holds one end, connections the other.
+pub(super) struct Window {
+    inner: RefCell<Inner>,
+}
+
+struct Inner {
+    out: BytesMut,
+    /// The number of the entry at the head.
+    base: u64,
+    entries: VecDeque<Entry>,
+    /// Entries of which a frame is still to come.
+    open: usize,
+    /// Some entry has to be sent again.
+    again: bool,
+    traffic: Traffic,
+    waker: Option<Waker>,
+}
+
+/// One request on its way.
+struct Entry {
+    state: State,
+    write: bool,
+    place: Option<Place>,
+    /// For sending it again; absent for what never is.
+    request: Option<Request>,
+}
+
+enum State {
+    /// The next frame is the reply.
+    Reply,
+    /// The next frame answers EXISTS on the lock, the one after it is the reply.
+    Check,
+    /// The lock check has found a lock or failed; the reply that follows is to be dropped.
+    Refused,
+    /// `MULTI, EXISTS, command, EXEC`: how many of the four frames have come, and the error with which the command was not queued.
+    Atomic { seen: u8, error: Option<Bytes> },
+    /// The head of a run of writes sent as one guarded batch, whose members, itself first, are these entries.
+    Run(Box<Run>),
+    /// In a run, but not its head.
+    Member,
+    /// Complete.
+    Done(Bytes),
+    /// To be sent again.
+    Again,
+}
+
+/// A run of writes that was sent.
+struct Run {
+    members: SmallVec<[u64; 4]>,
+    /// As they were sent, in the same order.
+    commands: Vec<txn::Command>,
+}
+
+/// How an entry that is sent will be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// By the reply alone.
+    Bare,
+    /// By a lock check and the reply.
+    Checked,
+    /// By a transaction of a lock check and the command.
+    Atomic,
+    /// As part of a run of writes; see [`Window::start_run`].
+    Run,
+}
+
+impl Shape {
+    /// How many reply frames come.
+    pub(super) fn frames(self) -> u32 {
+        match self {
+            Self::Bare | Self::Run => 1,
+            Self::Checked => 2,
+            Self::Atomic => 4,
+        }
+    }
+}
+
+impl Window {
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            inner: RefCell::new(Inner {
+                out: BytesMut::new(),
+                base: 0,
+                entries: VecDeque::new(),
+                open: 0,
+                again: false,
+                traffic: Traffic::default(),
+                waker: None,
+            }),
+        })
+    }
+
+    /// Adds an entry for a request that is about to be sent and returns its number.
+    pub(super) fn push(&self, shape: Shape, place: Place, write: bool, request: Request) -> u64 {
+        let mut inner = self.inner.borrow_mut();
+        let state = match shape {
+            Shape::Bare => State::Reply,
+            Shape::Checked => State::Check,
+            Shape::Atomic => State::Atomic { seen: 0, error: None },
+            Shape::Run => State::Member,
+        };
+        inner.open += 1;
+        inner.traffic.count(place, write).add();
+        inner.entries.push_back(Entry { state, write, place: Some(place), request: Some(request) });
+        inner.base + inner.entries.len() as u64 - 1
+    }
+
+    /// Makes the first of `members` the one that the reply of the whole run is delivered to.
+    pub(super) fn start_run(&self, members: SmallVec<[u64; 4]>, commands: Vec<txn::Command>) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(index) = members.first().and_then(|first| inner.index(*first)) else { return };
+        inner.entries[index].state = State::Run(Box::new(Run { members, commands }));
+    }
+
+    /// Appends a reply of weft's own behind everything that is in flight.
+    pub(super) fn reply(&self, write: impl FnOnce(&mut BytesMut)) {
+        let mut inner = self.inner.borrow_mut();
+        if inner.entries.is_empty() {
+            return write(&mut inner.out);
+        }
+        let mut reply = BytesMut::new();
+        write(&mut reply);
+        inner.entries.push_back(Entry { state: State::Done(reply.freeze()), write: false, place: None, request: None });
+    }
+
+    /// Whether a request to `place` may be sent now. Two requests of a session to one participant, one of them a write, are never in
+    /// flight apart (protocol §7): the first could find a lock and be sent again behind the second.
+    pub(super) fn may_send(&self, place: Place, write: bool) -> bool {
+        let mut inner = self.inner.borrow_mut();
+        let traffic = &mut inner.traffic;
+        traffic.count(place, true).is_zero() && (!write || traffic.count(place, false).is_zero())
+    }
+
+    /// How many requests wait for their turn to be answered.
+    pub(super) fn len(&self) -> usize {
+        self.inner.borrow().entries.len()
+    }
+
+    /// How many bytes wait to be written to the client.
+    pub(super) fn out_len(&self) -> usize {
+        self.inner.borrow().out.len()
+    }
+
+    /// Gives `take` the bytes to write to the client.
+    pub(super) fn with_out<T>(&self, take: impl FnOnce(&mut BytesMut) -> T) -> T {
+        take(&mut self.inner.borrow_mut().out)
+    }
+
+    /// The session's task is to be woken when something can be done.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        let mut inner = self.inner.borrow_mut();
+        if !inner.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            inner.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Whether no frame is still to come.
+    pub(super) fn is_settled(&self) -> bool {
+        self.inner.borrow().open == 0
+    }
+
+    /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
+    pub(super) fn wants_again(&self) -> bool {
+        let inner = self.inner.borrow();
+        inner.again && inner.open == 0
+    }
+
+    /// The request at the head, to be carried out again by the session, which then appends its reply to the output itself.
+    /// `None` when there is none left; complete entries before it have moved to the output.
+    pub(super) fn take_again(&self) -> Option<Request> {
+        let mut inner = self.inner.borrow_mut();
+        inner.advance();
+        match inner.entries.pop_front() {
+            Some(Entry { state: State::Again, request: Some(request), .. }) => {
+                inner.base += 1;
+                Some(request)
+            }
+            Some(other) => {
+                inner.entries.push_front(other);
+                None
+            }
+            None => {
+                inner.again = false;
+                None
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn index(&self, ticket: u64) -> Option<usize> {
+        let index = usize::try_from(ticket.checked_sub(self.base)?).ok()?;
+        (index < self.entries.len()).then_some(index)
+    }
+
+    /// Takes in a frame for the entry at `index`.
+    fn frame(&mut self, index: usize, frame: &[u8]) {
+        let refused = rescue::is_redirect(frame);
+        let entry = &mut self.entries[index];
+        match &mut entry.state {
+            State::Reply if refused => self.send_again(index),
+            State::Reply => self.done(index, frame),
+            State::Check => entry.state = if frame == b":0\r\n" { State::Reply } else { State::Refused },
+            State::Refused => self.send_again(index),
+            State::Atomic { seen, error } => {
+                *seen += 1;
+                match *seen {
+                    1..4 if refused => *error = Some(Bytes::new()),
+                    1..4 if frame.first() == Some(&b'-') => *error = Some(Bytes::copy_from_slice(frame)),
+                    1..4 => {}
+                    _ => self.finish_atomic(index, frame),
+                }
+            }
+            State::Run(_) => {
+                if let State::Run(run) = std::mem::replace(&mut entry.state, State::Member) {
+                    self.finish_run(&run, frame);
+                }
+            }
+            // Nothing more was expected; the connection's count of frames makes this impossible.
+            State::Member | State::Done(_) | State::Again => {}
+        }
+    }
+
+    fn finish_atomic(&mut self, index: usize, frame: &[u8]) {
+        let State::Atomic { error, .. } = &mut self.entries[index].state else { return };
+        match error.take() {
+            Some(error) if !error.is_empty() => self.done(index, &error),
+            _ => match frame.strip_prefix(b"*2\r\n:0\r\n") {
+                Some(reply) => self.done(index, reply),
+                None => self.send_again(index),
+            },
+        }
+    }
+
+    fn finish_run(&mut self, run: &Run, frame: &[u8]) {
+        match guarded::answer(&Bytes::copy_from_slice(frame), &run.commands) {
+            Ok(guarded::Answer::Done(replies)) => {
+                for (member, reply) in run.members.iter().zip(replies) {
+                    if let Some(index) = self.index(*member) {
+                        self.done(index, &reply);
+                    }
+                }
+            }
+            Ok(guarded::Answer::Locked(_)) => run.members.iter().for_each(|member| self.send_member_again(*member)),
+            Err(refusal) if refusal.kind.is_passing() => run.members.iter().for_each(|member| self.send_member_again(*member)),
+            // The script was not run, for a reason that holds for each of its commands.
+            Err(refusal) => {
+                let reply = [b"-", &refusal.text[..], b"\r\n"].concat();
+                for member in &run.members {
+                    if let Some(index) = self.index(*member) {
+                        self.done(index, &reply);
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_member_again(&mut self, member: u64) {
+        if let Some(index) = self.index(member) {
+            self.send_again(index);
+        }
+    }
+
+    fn done(&mut self, index: usize, reply: &[u8]) {
+        self.close(index);
+        // An earlier request to the same participant is sent again: this read came too early.
+        if self.again && !self.entries[index].write && self.is_behind_again(index) {
+            return self.entries[index].state = State::Again;
+        }
+        if index == 0 {
+            self.out.extend_from_slice(reply);
+            self.entries.pop_front();
+            self.base += 1;
+            self.advance();
+        } else {
+            self.entries[index].state = State::Done(Bytes::copy_from_slice(reply));
+        }
+    }
+
+    fn is_behind_again(&self, index: usize) -> bool {
+        let place = self.entries[index].place;
+        self.entries.range(..index).any(|entry| matches!(entry.state, State::Again) && entry.place == place)
+    }
+
+    fn send_again(&mut self, index: usize) {
+        self.close(index);
+        self.again = true;
+        let place = self.entries[index].place;
+        self.entries[index].state = State::Again;
+        for entry in self.entries.range_mut(index + 1..) {
+            if entry.place == place && !entry.write && matches!(entry.state, State::Done(_)) {
+                entry.state = State::Again;
+            }
+        }
+    }
+
+    /// No more frames come for the entry.
+    fn close(&mut self, index: usize) {
+        self.open -= 1;
+        let Entry { place, write, .. } = self.entries[index];
+        if let Some(place) = place {
+            self.traffic.count(place, write).remove();
+        }
+    }
+
+    /// Moves what is complete at the head to the output.
+    fn advance(&mut self) {
+        while let Some(Entry { state: State::Done(reply), .. }) = self.entries.front() {
+            self.out.extend_from_slice(reply);
+            self.entries.pop_front();
+            self.base += 1;
+        }
+    }
+}
+
+impl ReplySink for Window {
+    fn frame(&self, ticket: u64, frame: &[u8]) {
+        let mut inner = self.inner.borrow_mut();
+        if let Some(index) = inner.index(ticket) {
+            inner.frame(index, frame);
+        }
+        if let Some(waker) = &inner.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn failed(&self, ticket: u64, error: UpstreamError) {
+        let mut inner = self.inner.borrow_mut();
+        let Some(index) = inner.index(ticket) else { return };
+        let members = match &mut inner.entries[index].state {
+            State::Run(run) => std::mem::take(&mut run.members),
+            _ => SmallVec::from_slice(&[ticket]),
+        };
+        for member in members {
+            let Some(index) = inner.index(member) else { continue };
+            let write = inner.entries[index].write;
+            if error == UpstreamError::MaybeApplied && !write {
+                inner.send_again(index);
+            } else {
+                let mut reply = BytesMut::new();
+                rescue::upstream(&mut ReplyWriter::new(&mut reply, Proto::Resp2), error, write);
+                inner.done(index, &reply);
+            }
+        }
+        if let Some(waker) = &inner.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
+#[derive(Default)]
+struct Traffic {
+    counts: [[Count; 2]; 32],
+}
+
+#[derive(Clone, Copy, Default)]
+struct Count(u16);
+
+impl Count {
+    fn add(&mut self) {
+        self.0 += 1;
+    }
+
+    fn remove(&mut self) {
+        self.0 -= 1;
+    }
+
+    fn is_zero(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl Traffic {
+    fn count(&mut self, place: Place, write: bool) -> &mut Count {
+        let number = match place.slot {
+            Some(slot) => slot.index(),
+            None => place.shard.index() + place.db as usize * 5,
+        };
+        let len = self.counts.len();
+        &mut self.counts[number % len][usize::from(write)]
+    }
+}

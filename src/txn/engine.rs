@@ -1,0 +1,217 @@
+//! What carries out transactions in one worker: the clock, the ids, the connections, and the tasks that outlive their sessions.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use tokio::task::JoinSet;
+
+use super::batch::Batch;
+use super::error::ExecError;
+use super::id::{TxnId, TxnIds};
+use super::participant::Participant;
+use super::part::{self, Part, Way, divide};
+use super::recovery::Forgettable;
+use super::watch::Watch;
+use super::{coordinator, one_phase};
+use crate::config::{Config, TransactionConfig};
+use crate::resp::{Limits, Proto, Request};
+use crate::route::{Place, Routed};
+use crate::topology::Topology;
+use crate::upstream::Upstreams;
+
+/// Carries out transactions and the commands that owe them something.
+pub struct Engine {
+    pub(super) upstreams: Rc<Upstreams>,
+    pub(super) topology: Topology,
+    pub(super) config: TransactionConfig,
+    pub(super) ids: RefCell<TxnIds>,
+    /// Transactions that are driven on although nobody waits for them, and committed records to be forgotten.
+    pub(super) tasks: RefCell<JoinSet<()>>,
+    /// Transactions of others that this worker is bringing to their end.
+    pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Committed transactions whose records will be deleted.
+    pub(super) forgettable: RefCell<Forgettable>,
+    /// What clients may send.
+    pub limits: Limits,
+    now: Cell<Instant>,
+}
+
+/// What EXEC comes to when it is carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// The reply frame of each command, in their order.
+    Replies(Vec<Bytes>),
+    /// A watched key has changed: nothing was applied.
+    WatchBroken,
+}
+
+impl Engine {
+    /// The engine of worker number `worker`, over the connections in `upstreams`.
+    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize) -> Rc<Self> {
+        Rc::new(Self {
+            upstreams,
+            topology,
+            config: config.transactions.clone(),
+            ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
+            tasks: RefCell::new(JoinSet::new()),
+            resolving: RefCell::default(),
+            forgettable: RefCell::default(),
+            limits: Limits {
+                bulk_bytes_max: u32::try_from(config.limits.bulk_bytes_max).unwrap_or(u32::MAX),
+                inline_bytes_max: u32::try_from(config.limits.inline_bytes_max).unwrap_or(u32::MAX),
+                ..Limits::default()
+            },
+            now: Cell::new(Instant::now()),
+        })
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Tells the time. To be called a few times a second.
+    pub fn set_now(&self, now: Instant) {
+        self.now.set(now);
+        let mut tasks = self.tasks.borrow_mut();
+        while tasks.try_join_next().is_some() {}
+    }
+
+    /// Waits for the transactions that are still being driven, for as long as a client would.
+    pub async fn finish(&self) {
+        let mut tasks = self.tasks.take();
+        // What is left after that is finished by other proxies.
+        let _ = tokio::time::timeout(self.config.patience, async { while tasks.join_next().await.is_some() {} }).await;
+    }
+
+    /// Carries out one command at its participant, respecting locks if `strict`.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn single(&self, command: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
+        if strict {
+            return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
+        }
+        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false)?;
+        let write = command.writes();
+        self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
+    }
+
+    /// Carries out `commands`, at least one and all at one participant, in one atomic step.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn batch(&self, commands: &[Routed], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        let Some(first) = commands.first() else { return Ok(Vec::new()) };
+        let batch = self.batch_of(first.place, commands.iter(), &[], false)?;
+        let way = Way::of(commands.iter(), proto);
+        self.persist(&batch, async |target| match way {
+            Way::Read => one_phase::read(&target, proto, &batch).await,
+            Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
+            Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,
+        })
+        .await
+    }
+
+    /// Carries out EXEC: `commands` on all their participants or on none, if no key of `watch` has changed.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn exec(self: &Rc<Self>, commands: Vec<Routed>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
+        let Some(mut watch) = watch else {
+            let same = commands.windows(2).all(|pair| pair[0].place == pair[1].place);
+            return match () {
+                () if same => self.batch(&commands, proto).await.map(Executed::Replies),
+                () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
+                () => coordinator::exec(self, divide(commands), None, proto).await,
+            };
+        };
+        if watch.is_broken(&self.upstreams, proto) {
+            return Ok(Executed::WatchBroken);
+        }
+        let mut parts = divide(commands);
+        for (place, keys) in watch.places() {
+            parts.entry(place).or_default().watched.extend(keys);
+        }
+        match parts.first_key_value() {
+            Some((place, part)) if parts.len() == 1 => {
+                let batch = self.batch_of_part(*place, part)?;
+                let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
+                watch.exec_alone(&batch, way, proto).await
+            }
+            _ => coordinator::exec(self, parts, Some(watch), proto).await,
+        }
+    }
+
+    /// Carries out `commands` if none of their keys exists; `None` when one does.
+    ///
+    /// # Errors
+    /// See [`ExecError`].
+    pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
+        let mut parts = divide(commands);
+        parts.values_mut().for_each(|part| part.absent = true);
+        match coordinator::exec(self, parts, None, proto).await? {
+            Executed::Replies(replies) => Ok(Some(replies)),
+            Executed::WatchBroken => Ok(None),
+        }
+    }
+
+    /// Sends each command to its participant, all at once, without atomicity between them.
+    ///
+    /// # Errors
+    /// See [`ExecError`]; what other participants did stays done.
+    pub async fn scatter(&self, commands: Vec<Routed>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        try_join_all(commands.into_iter().map(|command| self.single(command, proto, true))).await
+    }
+
+    /// What `commands` and `watched` keys ask of the participant at `place`.
+    pub(super) fn batch_of<'a>(
+        &self,
+        place: Place,
+        commands: impl Iterator<Item = &'a Routed>,
+        watched: &[Bytes],
+        absent: bool,
+    ) -> Result<Batch, ExecError> {
+        let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
+        Ok(part::batch(participant, commands, watched, absent))
+    }
+
+    /// What `part` asks of the participant at `place`.
+    pub(super) fn batch_of_part(&self, place: Place, part: &Part) -> Result<Batch, ExecError> {
+        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent)
+    }
+
+    /// Sends `request` to any shard.
+    ///
+    /// # Errors
+    /// [`ExecError::Unreachable`] when no shard answers.
+    pub async fn any_shard(&self, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
+        for node in self.upstreams.primaries() {
+            if let Ok(mut replies) = crate::upstream::call(&node.shared(0, proto), std::slice::from_ref(request)).await {
+                return replies.pop().ok_or(ExecError::Unreachable);
+            }
+        }
+        Err(ExecError::Unreachable)
+    }
+
+    /// Sends `request` to every shard, database `db`.
+    ///
+    /// # Errors
+    /// [`ExecError::Unreachable`] when one does not answer; the others may have carried it out.
+    pub async fn every_shard(&self, request: &Request, db: u32, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        try_join_all(self.upstreams.primaries().into_iter().map(|node| async move {
+            let mut replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await.map_err(|_| ExecError::Unreachable)?;
+            replies.pop().ok_or(ExecError::Unreachable)
+        }))
+        .await
+    }
+
+    /// The time of day in milliseconds since 1970.
+    pub(super) fn unix_ms(&self) -> u64 {
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+    }
+}

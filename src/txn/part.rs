@@ -1,0 +1,102 @@
+//! From routed commands to what each participant has to do.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::batch::{Batch, Command, KeyLock, LockMode, ReRead};
+use super::participant::Participant;
+use super::script::fits_script;
+use crate::command::{self, Access, ScriptReply};
+use crate::resp::Proto;
+use crate::route::{Place, Routed};
+use crate::topology::SlotMap;
+
+/// One participant's share of a transaction.
+#[derive(Clone, Debug, Default)]
+pub struct Part {
+    /// Its commands with the position that each has in the transaction.
+    pub commands: Vec<(usize, Routed)>,
+    /// Keys that the client watches here.
+    pub watched: Vec<Bytes>,
+    /// None of the keys may exist.
+    pub absent: bool,
+}
+
+/// Divides `commands` over their participants, in the participants' order.
+pub fn divide(commands: Vec<Routed>) -> BTreeMap<Place, Part> {
+    let mut parts: BTreeMap<Place, Part> = BTreeMap::new();
+    for (position, command) in commands.into_iter().enumerate() {
+        parts.entry(command.place).or_default().commands.push((position, command));
+    }
+    parts
+}
+
+/// The name of the participant at `place`; `None` if the shard is of another map.
+pub fn participant(map: &SlotMap, place: Place) -> Option<Participant> {
+    match place.slot {
+        Some(slot) => Some(Participant::Slot(slot)),
+        None => Some(Participant::Shard { name: Arc::from(map.shard(place.shard)?.name.as_str()), db: place.db }),
+    }
+}
+
+/// Where `participant` is now; `None` while nobody has it.
+pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
+    match participant {
+        Participant::Slot(slot) => Some(Place { slot: Some(*slot), shard: map.owner(*slot)?, db: 0 }),
+        Participant::Shard { name, db } => Some(Place { slot: None, shard: map.shard_named(name)?, db: *db }),
+    }
+}
+
+/// What `commands` and `watched` keys ask of `participant`: each key once, in the strongest mode that anybody needs.
+pub fn batch<'a>(participant: Participant, commands: impl Iterator<Item = &'a Routed>, watched: &[Bytes], absent: bool) -> Batch {
+    let mut modes: BTreeMap<Bytes, LockMode> = watched.iter().map(|key| (key.clone(), LockMode::Shared)).collect();
+    let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
+    let commands = commands
+        .map(|routed| {
+            for key in &routed.keys {
+                let mode = if key.access == Access::Write { exclusive } else { LockMode::Shared };
+                let held = modes.entry(routed.request.arg_bytes(key.index as usize)).or_insert(mode);
+                *held = mode.max(*held);
+            }
+            Command { request: routed.request.clone(), wide_integer: wide_integer(routed) }
+        })
+        .collect();
+    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands }
+}
+
+/// How commands are carried out at their participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They only read: in a native transaction behind a look at the locks.
+    Read,
+    /// By a script.
+    Scripted,
+    /// Natively, on a connection that watches the locks or the record.
+    Native,
+}
+
+impl Way {
+    /// The cheapest way that gives every reply of `commands` as the server would give it to a client of `proto`.
+    pub fn of<'a>(commands: impl Iterator<Item = &'a Routed> + Clone, proto: Proto) -> Self {
+        match () {
+            () if !commands.clone().any(Routed::writes) => Self::Read,
+            () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
+            () => Self::Native,
+        }
+    }
+}
+
+/// Whether a script can carry out `routed` and give its reply as the server would to a client of `proto`.
+pub fn survives_script(routed: &Routed, proto: Proto) -> bool {
+    fits_script(&routed.request) && routed.spec.script_reply.of(&routed.request, proto) != ScriptReply::Native
+}
+
+fn wide_integer(routed: &Routed) -> Option<ReRead> {
+    match routed.spec.script_reply {
+        ScriptReply::WideInteger(command::ReRead::String) => Some(ReRead::String),
+        ScriptReply::WideInteger(command::ReRead::HashField) => Some(ReRead::HashField),
+        _ => None,
+    }
+}

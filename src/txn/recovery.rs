@@ -1,0 +1,102 @@
+//! Finishing what others left, and forgetting what is finished.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::future::FutureExt as _;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+
+use super::drive::{Member, foreign_terms};
+use super::engine::Engine;
+use super::forget::{self, Age};
+use super::participant::Participant;
+use super::state::{Action, Resolver, Step, Verdict};
+use super::{Script, TxnId};
+use crate::resp::Proto;
+
+/// Brings `tid`, whose lock or record was met at `home`, to its end. Returns also when that takes longer than a client waits: whoever
+/// meets it next goes on.
+pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
+    // One resolver in each worker is enough.
+    if !engine.resolving.borrow_mut().insert(tid) {
+        return engine.pause(3).await;
+    }
+    match tokio::time::timeout(engine.config.patience, run(engine, tid, home)).await {
+        Ok(verdict) => tracing::info!(%tid, ?verdict, "resolved a transaction that was left"),
+        Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
+    }
+    engine.resolving.borrow_mut().remove(&tid);
+}
+
+async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict> {
+    let kept = u32::try_from(engine.config.kept_reply_bytes_max).unwrap_or(u32::MAX);
+    let terms = Rc::new(foreign_terms(tid, kept));
+    let (mut machine, mut actions) = Resolver::new(home.clone());
+    let mut steps = FuturesUnordered::new();
+    loop {
+        for action in actions {
+            let (at, step, refused) = match action {
+                Action::Send(at, step) => (at, step, None),
+                Action::Resend(at, step, refused) => (at, step, Some(refused)),
+                _ => return machine.verdict(),
+            };
+            let keys = if step == Step::Inspect { Vec::new() } else { machine.keys(at).to_vec() };
+            let member = Member::unknown(machine.participant(at).clone(), keys);
+            let terms = Rc::clone(&terms);
+            steps.push(
+                async move {
+                    if let Some(refused) = refused {
+                        member.prepare_again(engine, refused).await;
+                    }
+                    member.send(engine, &terms, at, step).await
+                }
+                .boxed_local(),
+            );
+        }
+        let event = steps.next().await?;
+        (machine, actions) = machine.on(event);
+    }
+}
+
+/// Committed transactions whose records will be deleted.
+#[derive(Default)]
+pub(super) struct Forgettable(Vec<(Instant, TxnId, Participant)>);
+
+impl Engine {
+    /// Deletes the records of `tid` at `participants`, each of which has answered commit, a little later.
+    pub(super) fn forget(&self, tid: TxnId, participants: impl Iterator<Item = Participant>) {
+        let due = Instant::now() + FORGET_AFTER;
+        self.forgettable.borrow_mut().0.extend(participants.map(|participant| (due, tid, participant)));
+    }
+
+    /// Deletes the records that are due, many with each request. To be called about once a second.
+    pub async fn forget_due(&self) {
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let mut forgettable = self.forgettable.borrow_mut();
+            let count = forgettable.0.partition_point(|(due, ..)| *due <= now);
+            forgettable.0.drain(..count).collect()
+        };
+        let mut participants: BTreeMap<Participant, Vec<TxnId>> = BTreeMap::new();
+        for (_, tid, participant) in due {
+            participants.entry(participant).or_default().push(tid);
+        }
+        for (participant, tids) in participants {
+            for tids in tids.chunks(FORGET_BATCH) {
+                let Some(target) = self.target(&participant, None) else { continue };
+                let request = forget::request(tids, &participant, Age::CommittedEverywhere);
+                // What is not forgotten now is swept by its age.
+                let _ = target.eval(Proto::Resp2, &Script::Forget.load(), &request).await;
+            }
+        }
+    }
+}
+
+/// Not at once: after a failover that rolls one shard back to *prepared*, the others must still show that it was committed.
+const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// Records deleted by one script, so that it does not keep the shard from other clients.
+const FORGET_BATCH: usize = 500;

@@ -1,0 +1,28 @@
+//! The Redis side: connections to the shards.
+//!
+//! Every worker has its own. To a node it keeps, for each database and RESP version in use, one **shared** connection, on which the
+//! requests of all of the worker's sessions are pipelined, and a pool of **leased** ones, each held by one transaction or script at a
+//! time because it carries state (WATCH, MULTI) that must not be mixed with anybody else's.
+//!
+//! Why replies cannot be mixed up: a connection answers in order, each request announces how many frames it will be answered with,
+//! and whatever breaks that count (an error in the framing, a reply that nobody asked for, a time-out) ends the connection. Whether a
+//! request that got no reply may have been executed is told apart by whether its first byte was handed to the kernel.
+//!
+//! Only addresses that the topology names are dialled; a redirect found in a reply is a reason to refresh the topology, never an
+//! address to connect to.
+
+mod call;
+mod error;
+mod handshake;
+mod leased;
+mod node;
+mod set;
+mod shared;
+
+pub use call::call;
+pub use error::UpstreamError;
+pub use handshake::Handshake;
+pub use leased::{Leased, LeasedConn};
+pub use node::{Link, Node};
+pub use set::Upstreams;
+pub use shared::{ReplySink, SharedConn};

@@ -1,0 +1,68 @@
+//! Awaiting replies on a shared connection, for the paths that are not hot.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use bytes::Bytes;
+
+use super::error::UpstreamError;
+use super::shared::{ReplySink, SharedConn};
+use crate::resp::Request;
+
+/// Sends `requests` adjacent to each other on `conn` and returns the reply frame of each.
+///
+/// Dropping the future does not take the requests back; their replies are then ignored.
+///
+/// # Errors
+/// When the connection could not be made or was lost: then no reply is known, see [`UpstreamError`].
+pub async fn call(conn: &SharedConn, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    let call = Rc::new(Call { state: RefCell::new(State { frames: Vec::with_capacity(requests.len()), failure: None, waker: None }) });
+    let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
+    conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
+    poll_fn(|cx| {
+        let mut state = call.state.borrow_mut();
+        if let Some(error) = state.failure {
+            return Poll::Ready(Err(error));
+        }
+        if state.frames.len() == requests.len() {
+            return Poll::Ready(Ok(std::mem::take(&mut state.frames)));
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    })
+    .await
+}
+
+/// Collects the frames of one [`call`]; the connection holds one end, the caller's future the other.
+struct Call {
+    state: RefCell<State>,
+}
+
+struct State {
+    frames: Vec<Bytes>,
+    failure: Option<UpstreamError>,
+    waker: Option<Waker>,
+}
+
+impl Call {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.borrow_mut();
+        change(&mut state);
+        if let Some(waker) = state.waker.take() {
+            drop(state);
+            waker.wake();
+        }
+    }
+}
+
+impl ReplySink for Call {
+    fn frame(&self, _ticket: u64, frame: &[u8]) {
+        self.change(|state| state.frames.push(Bytes::copy_from_slice(frame)));
+    }
+
+    fn failed(&self, _ticket: u64, error: UpstreamError) {
+        self.change(|state| state.failure = Some(error));
+    }
+}

@@ -1,0 +1,128 @@
+//! One server: its shared connections and its pool of leased ones.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use smallvec::SmallVec;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::error::UpstreamError;
+use super::handshake::{Handshake, error_text};
+use super::leased::{Leased, LeasedConn};
+use super::shared::SharedConn;
+use crate::config::UpstreamConfig;
+use crate::node_addr::NodeAddr;
+use crate::resp::Proto;
+
+/// A server of the topology, as one worker sees it.
+pub struct Node {
+    address: NodeAddr,
+    handshake: Handshake,
+    config: UpstreamConfig,
+    shared: RefCell<SmallVec<[(u32, Proto, Rc<SharedConn>); 2]>>,
+    idle: RefCell<Vec<LeasedConn>>,
+    leases: Arc<Semaphore>,
+}
+
+impl Node {
+    /// A node that is not connected to yet.
+    pub fn new(address: NodeAddr, handshake: Handshake, config: UpstreamConfig) -> Rc<Self> {
+        let leases = Arc::new(Semaphore::new(config.leased_connections_max));
+        Rc::new(Self { address, handshake, config, shared: RefCell::default(), idle: RefCell::default(), leases })
+    }
+
+    /// Where the server is.
+    pub fn address(&self) -> &NodeAddr {
+        &self.address
+    }
+
+    /// The shared connection for database `db` and protocol `proto`.
+    pub fn shared(&self, db: u32, proto: Proto) -> Rc<SharedConn> {
+        let mut shared = self.shared.borrow_mut();
+        if let Some((.., conn)) = shared.iter().find(|entry| entry.0 == db && entry.1 == proto) {
+            return Rc::clone(conn);
+        }
+        let conn = SharedConn::open(self.link(db, proto));
+        shared.push((db, proto, Rc::clone(&conn)));
+        conn
+    }
+
+    /// Takes a connection of its own for the caller, from the pool or, while fewer than `leased_connections_max` are out, a new one.
+    ///
+    /// # Errors
+    /// [`UpstreamError::NotSent`] when `wait` passes without one becoming free, or when connecting fails.
+    pub async fn lease(self: &Rc<Self>, db: u32, proto: Proto, wait: Duration) -> Result<Leased, UpstreamError> {
+        let permit = tokio::time::timeout(wait, Arc::clone(&self.leases).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else { return Err(UpstreamError::NotSent) };
+        let found = {
+            let mut idle = self.idle.borrow_mut();
+            let place = idle.iter().rposition(|conn| conn.db() == db && conn.proto() == proto);
+            let spare = (place.is_none() && idle.len() >= self.config.leased_connections_max).then(|| idle.remove(0));
+            drop(spare);
+            place.map(|place| idle.remove(place)).and_then(|mut conn| conn.is_alive().then_some(conn))
+        };
+        let conn = match found {
+            Some(conn) => conn,
+            None => LeasedConn::connect(self.link(db, proto)).await?,
+        };
+        Ok(Leased::new(conn, Rc::clone(self), permit))
+    }
+
+    /// Puts a connection that carries no state back into the pool.
+    pub(super) fn give_back(&self, conn: LeasedConn) {
+        self.idle.borrow_mut().push(conn);
+    }
+
+    /// Gives up shared connections that have not answered for the configured time. To be called now and then.
+    pub fn watch(&self, now: Instant) {
+        self.shared.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
+    }
+
+    /// Ends all shared connections and forgets the idle ones: the topology no longer names this node.
+    pub fn close(&self) {
+        self.shared.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
+        self.idle.borrow_mut().clear();
+    }
+
+    fn link(&self, db: u32, proto: Proto) -> Link {
+        Link { address: self.address.clone(), db, proto, handshake: self.handshake.clone(), config: self.config.clone() }
+    }
+}
+
+/// Everything that is needed to make one connection.
+#[derive(Clone)]
+pub struct Link {
+    pub(super) address: NodeAddr,
+    pub(super) db: u32,
+    pub(super) proto: Proto,
+    handshake: Handshake,
+    pub(super) config: UpstreamConfig,
+}
+
+impl Link {
+    /// Where it leads.
+    pub fn address(&self) -> &NodeAddr {
+        &self.address
+    }
+}
+
+/// Connects and introduces itself; the stream that comes back has no reply outstanding.
+pub(super) async fn connect(link: &Link) -> io::Result<TcpStream> {
+    tokio::time::timeout(link.config.connect_timeout, introduce(link)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+async fn introduce(link: &Link) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((link.address.host(), link.address.port())).await?;
+    stream.set_nodelay(true)?;
+    let (requests, required) = link.handshake.requests(link.proto, link.db);
+    let mut conn = super::leased::Wire::new(stream);
+    let replies = conn.exchange(&requests).await?;
+    match replies.iter().take(required).find_map(error_text) {
+        Some(text) => Err(io::Error::other(text)),
+        None => Ok(conn.into_stream()),
+    }
+}
