@@ -63,7 +63,7 @@ pub fn batch<'a>(participant: Participant, commands: impl Iterator<Item = &'a Ro
             Command { request: routed.request.clone(), wide_integer: wide_integer(routed) }
         })
         .collect();
-    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands }
+    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands, native: false }
 }
 
 /// How commands are carried out at their participant.
@@ -82,9 +82,13 @@ impl Way {
     pub fn of<'a>(commands: impl Iterator<Item = &'a Routed> + Clone, proto: Proto) -> Self {
         match () {
             () if !commands.clone().any(Routed::writes) => Self::Read,
-            () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
-            () => Self::Native,
+            () => Self::staged(commands, proto),
         }
+    }
+
+    /// The same for commands that are staged: by a script, or natively.
+    pub fn staged<'a>(mut commands: impl Iterator<Item = &'a Routed>, proto: Proto) -> Self {
+        if commands.all(|routed| survives_script(routed, proto)) { Self::Scripted } else { Self::Native }
     }
 }
 

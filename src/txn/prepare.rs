@@ -52,6 +52,7 @@ impl Terms {
             self.participants.clone(),
             batch.pack(),
             KeyLock::modes(&batch.keys).into(),
+            Bytes::from_static(if batch.native { b"n" } else { b"s" }),
         ]
     }
 }
