@@ -247,7 +247,7 @@ fn keys_and_values_are_any_bytes() {
     on_each(|mut shard| {
         let (key, value): (&[u8], Vec<u8>) = (b"\r\n\0 \xff{", (0..=255).cycle().take(70_000).collect());
         let commands = vec![command(&[b"SET", key, &value]), command(&[b"GET", key])];
-        let batch = Batch { participant: shard.at.clone(), keys: vec![lock("x", key)], commands, native: false };
+        let batch = Batch { participant: shard.at.clone(), keys: vec![lock("x", key)], commands };
         let reply = |value: &[u8]| [b"$70000\r\n", value, b"\r\n"].concat();
         let tid = shard.begin(0);
         shard.kept_reply_bytes_max = 100_000;
@@ -341,33 +341,13 @@ fn the_closing_commands_of_a_native_commit_do_what_commit_does() {
 }
 
 #[test]
-fn a_batch_that_must_run_natively_is_told_to_resolvers_and_run_by_no_script() {
-    on_each(|mut shard| {
-        let batch = Batch { native: true, ..batch("x:k x:h", &["SET k v", "HINCRBY h f 1"]) };
-        let tid = shard.begin(0);
-        shard.must_prepare(tid, &batch);
-        assert_refused(shard.commit(tid, &batch), Refused::Error, "ERR weft commit: this batch must run natively");
-        let commands = shard.fence(tid).staged.unwrap().native.unwrap();
-        let lines: Vec<_> = commands.iter().map(|command| command.request.bytes()).collect();
-        assert_eq!(lines, batch.commands.iter().map(|command| command.request.bytes()).collect::<Vec<_>>());
-        for request in commit::native_closing(tid, &shard.at.clone(), &batch.keys) {
-            shard.call(&request);
-        }
-        assert_eq!(shard.fence(tid).staged.unwrap().native, None);
-        let lost = shard.begin(0);
-        shard.fence(lost);
-        assert_eq!(shard.reapply(lost, &batch), Ok(reapply::Answer::Native));
-    });
-}
-
-#[test]
 fn the_longest_command_that_fits_a_script_runs_in_one() {
     on_each(|mut shard| {
         let words: Vec<String> = ["RPUSH".into(), "l".into()].into_iter().chain((2..7_900).map(|n| n.to_string())).collect();
         let long = Request::new(&words);
         assert!(weft::txn::fits_script(&long));
         assert!(!weft::txn::fits_script(&Request::new(&vec!["x"; 7_901])));
-        let batch = Batch { participant: shard.at.clone(), keys: vec![lock("x", b"l")], commands: vec![command(&words)], native: false };
+        let batch = Batch { participant: shard.at.clone(), keys: vec![lock("x", b"l")], commands: vec![command(&words)] };
         shard.must_guard(&batch, &[":7898\r\n"]);
         let tid = shard.begin(0);
         shard.must_prepare(tid, &batch);

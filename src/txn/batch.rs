@@ -133,8 +133,6 @@ pub struct Batch {
     pub keys: Vec<KeyLock>,
     /// In the client's order. None, where a key is only watched.
     pub commands: Vec<Command>,
-    /// Whether they must run natively: there is one that no script can run, or whose reply no script can give.
-    pub native: bool,
 }
 
 impl Batch {
@@ -195,7 +193,7 @@ mod tests {
     fn a_batch_is_packed_as_msgpack() {
         let participant = Participant::Shard { name: "a".into(), db: 0 };
         let command = Command { request: Request::new(&["GET", "k"]), wide_integer: None };
-        let batch = Batch { participant, keys: vec![], commands: vec![command], native: false };
+        let batch = Batch { participant, keys: vec![], commands: vec![command] };
         assert_eq!(batch.pack().as_ref(), b"\xdd\0\0\0\x01\xdd\0\0\0\x03\xa1.\xa3GET\xa1k");
     }
 }

@@ -42,7 +42,7 @@ pub(super) async fn exec(
     loop {
         let mut members = Vec::with_capacity(parts.len());
         for (place, part) in &parts {
-            let way = Way::staged(part.commands.iter().map(|(_, command)| command), proto);
+            let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
             members.push(Member::new(engine.batch_of_part(*place, part)?, way, lease));
         }
@@ -131,12 +131,8 @@ impl Driver {
                     // The client may have gone.
                     let _ = tell.take().map(|tell| tell.send(outcome));
                 }
-                Action::Repair(at) => {
-                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again")
-                }
-                Action::Torn(at) => {
-                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
-                }
+                Action::Repair(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again"),
+                Action::Torn(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good"),
                 Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),
                 Action::Done => return false,
             }

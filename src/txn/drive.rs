@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::attempt::Redirect;
-use super::batch::{Batch, Command, KeyLock};
+use super::batch::{Batch, KeyLock};
 use super::engine::Engine;
 use super::lock::named;
 use super::part::Way;
@@ -36,14 +36,12 @@ pub(super) struct Member {
 impl Member {
     /// A participant that will do what `batch` says.
     pub(super) fn new(batch: Batch, way: Way, watching: Option<Leased>) -> Self {
-        let batch = Batch { native: way == Way::Native, ..batch };
         Self { batch, way, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
     }
 
-    /// A participant of a transaction that somebody else began: its commands are known only if they must run natively.
-    pub(super) fn unknown(participant: Participant, keys: Vec<KeyLock>, native: Option<Vec<Command>>) -> Self {
-        let way = if native.is_some() { Way::Native } else { Way::Scripted };
-        Self::new(Batch { participant, keys, commands: native.unwrap_or_default(), native: false }, way, None)
+    /// A participant of a transaction that somebody else began: nothing is known of its commands.
+    pub(super) fn unknown(participant: Participant, keys: Vec<KeyLock>) -> Self {
+        Self::new(Batch { participant, keys, commands: Vec::new() }, Way::Scripted, None)
     }
 
     /// Waits as a refusal asks for, before the step is sent again.
@@ -84,17 +82,13 @@ impl Member {
             }
             Step::Abort => {
                 let request = abort::request(terms.tid, &self.batch.participant, &self.batch.keys);
-                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| {
-                    abort::answer(reply).map(|state| Event::Abort(at, state))
-                })
-                .await
+                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| abort::answer(reply).map(|state| Event::Abort(at, state)))
+                    .await
             }
             Step::Fence => {
                 let request = fence::request(terms.tid, &self.batch.participant);
-                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| {
-                    fence::answer(reply).map(|record| Event::Fence(at, record))
-                })
-                .await
+                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| fence::answer(reply).map(|record| Event::Fence(at, record)))
+                    .await
             }
             Step::Inspect => {
                 let request = fence::inspect(terms.tid, &self.batch.participant);

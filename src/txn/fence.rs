@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::batch::{Command, KeyLock};
+use super::batch::KeyLock;
 use super::script::Script;
 use super::{Participant, Refusal, State, TxnId, answer, internal_keys, participant};
 use crate::resp::{Request, Value};
@@ -33,8 +33,6 @@ pub struct Staged {
     pub participants: Vec<Participant>,
     /// The keys of this one.
     pub keys: Vec<KeyLock>,
-    /// Its commands, if they are still to be run and must run natively.
-    pub native: Option<Vec<Command>>,
 }
 
 /// The fence at `participant`.
@@ -69,19 +67,8 @@ pub fn answer(frame: &Bytes) -> Result<Record, Refusal> {
         run_id: text(4).ok_or_else(Refusal::malformed)?.to_owned(),
         participants: participant::parse_participants(text(5).unwrap_or_default())?,
         keys: KeyLock::zip(keys, text(6).unwrap_or_default().as_bytes()).ok_or_else(Refusal::malformed)?,
-        native: fields.get(8).and_then(Value::items).map(commands).transpose()?,
     };
     Ok(Record { state, age_ms, staged: Some(staged) })
-}
-
-/// The commands of a batch, each led by its kind.
-fn commands(batch: &[Value]) -> Result<Vec<Command>, Refusal> {
-    let command = |words: &Value| {
-        let words: Option<Vec<Bytes>> = words.items()?.iter().skip(1).map(|word| word.text().cloned()).collect();
-        let words = words.filter(|words| !words.is_empty())?;
-        Some(Command { request: Request::new(&words), wide_integer: None })
-    };
-    batch.iter().map(command).collect::<Option<_>>().ok_or_else(Refusal::malformed)
 }
 
 const NO_ARGS: [&[u8]; 0] = [];

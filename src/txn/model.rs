@@ -129,7 +129,7 @@ fn two_transactions_collide_and_the_second_waits_in_order() {
 
 #[test]
 fn two_resolvers_and_the_coordinator_finish_one_transaction() {
-    must_hold(Spec { resolvers: 2, ..SMALL });
+    must_hold(Spec { resolvers: 2, losses: 2, ..SMALL });
 }
 
 #[test]

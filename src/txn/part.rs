@@ -63,7 +63,7 @@ pub fn batch<'a>(participant: Participant, commands: impl Iterator<Item = &'a Ro
             Command { request: routed.request.clone(), wide_integer: wide_integer(routed) }
         })
         .collect();
-    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands, native: false }
+    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands }
 }
 
 /// How commands are carried out at their participant.
@@ -82,13 +82,9 @@ impl Way {
     pub fn of<'a>(commands: impl Iterator<Item = &'a Routed> + Clone, proto: Proto) -> Self {
         match () {
             () if !commands.clone().any(Routed::writes) => Self::Read,
-            () => Self::staged(commands, proto),
+            () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
+            () => Self::Native,
         }
-    }
-
-    /// The same for commands that are staged: by a script, or natively.
-    pub fn staged<'a>(mut commands: impl Iterator<Item = &'a Routed>, proto: Proto) -> Self {
-        if commands.all(|routed| survives_script(routed, proto)) { Self::Scripted } else { Self::Native }
     }
 }
 

@@ -52,7 +52,6 @@ impl Terms {
             self.participants.clone(),
             batch.pack(),
             KeyLock::modes(&batch.keys).into(),
-            Bytes::from_static(if batch.native { b"n" } else { b"s" }),
         ]
     }
 }

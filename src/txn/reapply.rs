@@ -20,8 +20,6 @@ pub enum Answer {
     Locked(Locked),
     /// The transaction is too old.
     TooLate,
-    /// No script can run the batch.
-    Native,
 }
 
 /// The reapply of `batch`.
@@ -37,7 +35,6 @@ pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<Answer, Refusal> {
     match answer::read(frame)? {
         Said::Locked(locked) => Ok(Answer::Locked(locked)),
         Said::Word(word, _) if word == "clock" => Ok(Answer::TooLate),
-        Said::Word(word, _) if word == "native" => Ok(Answer::Native),
         Said::Word(word, rest) => Ok(Answer::Found(State::of(&word, &rest)?.restored(commands))),
     }
 }

@@ -43,8 +43,8 @@ async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict>
                 Action::Resend(at, step, refused) => (at, step, Some(refused)),
                 _ => return machine.verdict(),
             };
-            let native = machine.native(at).map(<[_]>::to_vec);
-            let member = Member::unknown(machine.participant(at).clone(), machine.keys(at).to_vec(), native);
+            let keys = if step == Step::Inspect { Vec::new() } else { machine.keys(at).to_vec() };
+            let member = Member::unknown(machine.participant(at).clone(), keys);
             let terms = Rc::clone(&terms);
             steps.push(
                 async move {

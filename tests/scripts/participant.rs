@@ -198,7 +198,6 @@ pub(crate) fn batch(keys: &str, commands: &[&str]) -> Batch {
         participant: Participant::Shard { name: "a".into(), db: 0 },
         keys,
         commands: commands.iter().map(|words| command(words)).collect(),
-        native: false,
     }
 }
 

@@ -2,9 +2,8 @@
 -- prepared -> committed. Sent again, it answers the replies of the one execution.
 -- KEYS: as for prepare. ARGV: tid, the most bytes of replies to keep.
 local record, tid = KEYS[1], ARGV[1]
-local state, modes, batch, proto, way = unpack(redis.call('HMGET', record, 'state', 'modes', 'batch', 'proto', 'way'))
+local state, modes, batch, proto = unpack(redis.call('HMGET', record, 'state', 'modes', 'batch', 'proto'))
 if state == 'committed' then return committed(record) end
 if state ~= 'prepared' then return { state or 'gone' } end
 if #KEYS ~= 1 + 3 * #modes then return { err = 'ERR weft commit: these are not the keys of the record' } end
-if way ~= 's' then return { err = 'ERR weft commit: this batch must run natively' } end
 return finish(record, tid, modes, batch, proto, ARGV[2])

@@ -1,8 +1,8 @@
 -- weft prepare 1
 -- absent -> prepared: takes the locks and writes the record, or refuses and writes nothing.
 -- KEYS: the record, then for each key its x-lock, its s-lock and the key.
--- ARGV: tid, its start, lease, RESP version, run id, participants, batch, for each key its mode ('s' shared, 'x' exclusive, 'n'
--- exclusive and the key must not exist), and whether the batch runs by script ('s') or natively ('n').
+-- ARGV: tid, its start, lease, RESP version, run id, participants, batch, and for each key its mode: 's' shared, 'x'
+-- exclusive, 'n' exclusive and the key must not exist.
 local record, tid, start, lease, modes = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[8]
 local state = redis.call('HGET', record, 'state')
 if state then return { state } end
@@ -24,7 +24,7 @@ end
 
 local deadline = string.format('%d', now + lease)
 redis.call('HSET', record, 'state', 'prepared', 'start', start, 'lease', lease, 'proto', ARGV[4], 'run', ARGV[5], 'parts', ARGV[6],
-  'batch', ARGV[7], 'modes', modes, 'way', ARGV[9], 'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
+  'batch', ARGV[7], 'modes', modes, 'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
 for i = 1, #modes do
   if string.sub(modes, i, i) == 's' then
     redis.call('HSET', KEYS[3 * i], tid, deadline)

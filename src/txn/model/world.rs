@@ -334,14 +334,7 @@ impl World {
         Record {
             state: self.shards[at].state(transaction),
             age_ms: 0,
-            staged: staged.then(|| Staged {
-                start_ms: 0,
-                lease_ms: 0,
-                run_id: String::new(),
-                participants,
-                keys: Vec::new(),
-                native: None,
-            }),
+            staged: staged.then(|| Staged { start_ms: 0, lease_ms: 0, run_id: String::new(), participants, keys: Vec::new() }),
         }
     }
 }

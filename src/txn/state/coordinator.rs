@@ -181,7 +181,7 @@ impl Coordinator {
             reapply::Answer::Found(State::Committed(replies)) => self.members[at].stand = Stand::Committed(replies),
             reapply::Answer::Found(_) => self.send(at, Step::Reapply, actions),
             reapply::Answer::Locked(locked) => self.wait(at, locked, Step::Reapply, actions),
-            reapply::Answer::TooLate | reapply::Answer::Native => self.tear(at, actions),
+            reapply::Answer::TooLate => self.tear(at, actions),
         }
     }
 

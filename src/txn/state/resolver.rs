@@ -7,7 +7,7 @@
 use smallvec::smallvec;
 
 use super::{Action, Actions, Event, Refused, State, Step};
-use crate::txn::{Command, KeyLock, Participant};
+use crate::txn::{KeyLock, Participant};
 
 /// The resolution of one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +40,6 @@ enum Phase {
 struct Member {
     participant: Participant,
     keys: Vec<KeyLock>,
-    native: Option<Vec<Command>>,
     /// As last answered in this phase; unknown while a step is under way.
     state: Option<State>,
 }
@@ -48,7 +47,7 @@ struct Member {
 impl Resolver {
     /// Begins with the participant at which a lock or a record of the transaction was met. Its record names the others.
     pub fn new(home: Participant) -> (Self, Actions) {
-        let members = vec![Member { participant: home, keys: Vec::new(), native: None, state: None }];
+        let members = vec![Member { participant: home, keys: Vec::new(), state: None }];
         (Self { phase: Phase::Looking, members }, smallvec![Action::Send(0, Step::Inspect)])
     }
 
@@ -60,11 +59,6 @@ impl Resolver {
     /// The keys of its record, which commit and abort need.
     pub fn keys(&self, at: usize) -> &[KeyLock] {
         &self.members[at].keys
-    }
-
-    /// Its commands, if commit must run them natively.
-    pub fn native(&self, at: usize) -> Option<&[Command]> {
-        self.members[at].native.as_deref()
     }
 
     /// How it ended, once it has.
@@ -82,10 +76,7 @@ impl Resolver {
                 None => self.done(Verdict::Finished, &mut actions),
             },
             Event::Fence(at, record) if self.phase == Phase::Fencing => {
-                if let Some(staged) = record.staged {
-                    self.members[at].keys = staged.keys;
-                    self.members[at].native = staged.native;
-                }
+                self.members[at].keys = record.staged.map(|staged| staged.keys).unwrap_or_default();
                 self.members[at].state = Some(record.state);
                 self.decide(&mut actions);
             }
@@ -110,8 +101,7 @@ impl Resolver {
 
     fn fence_all(&mut self, participants: Vec<Participant>, actions: &mut Actions) {
         self.phase = Phase::Fencing;
-        self.members =
-            participants.into_iter().map(|participant| Member { participant, keys: Vec::new(), native: None, state: None }).collect();
+        self.members = participants.into_iter().map(|participant| Member { participant, keys: Vec::new(), state: None }).collect();
         actions.extend((0..self.members.len()).map(|at| Action::Send(at, Step::Fence)));
     }
 

@@ -166,7 +166,7 @@ fn participant(db: u32) -> Participant {
 
 fn record(state: State) -> Record {
     let participants = vec![participant(0), participant(1)];
-    let staged = Staged { start_ms: 0, lease_ms: 0, run_id: String::new(), participants, keys: Vec::new(), native: None };
+    let staged = Staged { start_ms: 0, lease_ms: 0, run_id: String::new(), participants, keys: Vec::new() };
     Record { staged: (!matches!(state, State::Aborted | State::Gone)).then_some(staged), state, age_ms: 0 }
 }
 
