@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command_table;
+mod faults;
 mod script_reply;
 mod scripts;
 mod support;

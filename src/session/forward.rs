@@ -120,7 +120,7 @@ impl Session {
         for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
             let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
             let Some(&head) = members.first() else { continue };
-            let batch: Batch = part::batch(participant, commands.iter(), &[], false);
+            let batch: Batch = part::batch(participant, commands.iter(), &[], false, proto);
             let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
