@@ -71,6 +71,7 @@ mod participant;
 mod recovery;
 mod script;
 mod snapshot;
+mod sweeper;
 mod wait;
 
 pub mod abort;
@@ -90,7 +91,7 @@ use bytes::Bytes;
 
 pub use answer::{Locked, Malformed, Refusal, Refused, State};
 pub use attempt::Redirect;
-pub use batch::{Batch, Command, KeyLock, LockMode, ReRead};
+pub use batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};

@@ -7,6 +7,7 @@
 
 mod command_table;
 mod deploy;
+mod faults;
 mod script_reply;
 mod scripts;
 mod support;

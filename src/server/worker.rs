@@ -33,7 +33,10 @@ pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared)
         tokio::select! {
             () = accept(&listener, &context, &mut sessions) => {}
             () = housekeeping(&context) => {}
+            () = forget(&context) => {}
             () = follow_topology(&context) => {}
+            // One sweeper is enough for all workers.
+            () = context.engine.sweep(&context.config.sweep), if index == 0 => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         sessions.shutdown().await;
@@ -114,6 +117,16 @@ async fn housekeeping(context: &Context) {
         let now = Instant::now();
         context.engine.set_now(now);
         context.upstreams.watch(now);
+    }
+}
+
+/// Deletes the records of transactions that are over. A task apart: while a shard does not answer, [`housekeeping`] must go on, because it
+/// is what gives the connection up.
+async fn forget(context: &Context) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
         context.engine.forget_due().await;
     }
 }
