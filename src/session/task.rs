@@ -71,7 +71,7 @@ impl Downstream {
             }
             let advance = self.dispatch(session, cx);
             session.flush_runs();
-            if self.poll_write(session, cx).is_err() {
+            if self.poll_write(session, cx).is_err() || session.is_flooded() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
