@@ -6,8 +6,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command_table;
+mod keyspace;
 mod script_reply;
 mod scripts;
+mod server_commands;
 mod support;
 mod support_works;
 mod tidy;

@@ -8,7 +8,7 @@
 //! through more of them would stop the shard for longer than anybody expects of DBSIZE; the sum then includes weft's keys, which are
 //! there for each transaction over several shards while it runs and some seconds after it.
 //!
-//! RANDOMKEY picks a shard by its size, then a key there, and tries again when that is one of weft's own.
+//! RANDOMKEY picks a shard by its size, then a key there, again and again while that is one of weft's own.
 
 use bytes::{Bytes, BytesMut};
 
@@ -58,10 +58,9 @@ impl Session {
             if total <= 0 {
                 break;
             }
-            let Some(shard) = pick(&sizes, fastrand::i64(..total)) else { break };
-            let name = engine.one_shard(shard, &Request::new(&["RANDOMKEY"]), db, proto).await?;
-            let taken = name.starts_with(b"$-") || name.first() == Some(&b'_') || is_internal(&name);
-            if !taken {
+            let Some(shard) = pick(&sizes, fastrand::i64(0..total)) else { break };
+            let name = engine.one_shard(shard, &Request::new(&["EVAL", RANDOM, "0"]), db, proto).await?;
+            if !matches!(Value::parse(&name), Ok(Value::Null)) {
                 return Ok(name);
             }
         }
@@ -124,8 +123,16 @@ const SIZE: &str = "#!lua flags=no-writes\n\
 /// A server looks through so many names in a few milliseconds.
 const COUNTED_KEYS_MAX: u32 = 20_000;
 
-/// More than enough where weft's keys are a small part; where they are not, RANDOMKEY may answer that there is none.
-const RANDOM_ATTEMPTS_MAX: usize = 32;
+const RANDOM: &str = "#!lua flags=no-writes\n\
+    for _ = 1, 100 do\n\
+        local name = redis.call('RANDOMKEY')\n\
+        if not name or string.sub(name, 1, 7) ~= '__weft:' then return name end\n\
+    end\n\
+    return false";
+
+/// How many shards are picked before RANDOMKEY answers that there is no key: in vain only if the last key has just gone, or if nearly
+/// all keys are weft's.
+const RANDOM_ATTEMPTS_MAX: usize = 8;
 
 /// The shard in which the key numbered `number` is, if the keys were numbered from shard to shard.
 fn pick(sizes: &[i64], mut number: i64) -> Option<ShardId> {
