@@ -12,7 +12,7 @@ mod connection;
 mod dispatch;
 mod everywhere;
 mod forward;
-mod local;
+pub mod local;
 mod multi;
 mod registry;
 mod rescue;

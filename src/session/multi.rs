@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::dispatch::Step;
 use super::client::Queued;
+use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
@@ -47,7 +47,6 @@ impl Queue {
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
     }
-
 }
 
 impl Session {

@@ -82,13 +82,17 @@ impl Member {
             }
             Step::Abort => {
                 let request = abort::request(terms.tid, &self.batch.participant, &self.batch.keys);
-                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| abort::answer(reply).map(|state| Event::Abort(at, state)))
-                    .await
+                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| {
+                    abort::answer(reply).map(|state| Event::Abort(at, state))
+                })
+                .await
             }
             Step::Fence => {
                 let request = fence::request(terms.tid, &self.batch.participant);
-                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| fence::answer(reply).map(|record| Event::Fence(at, record)))
-                    .await
+                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| {
+                    fence::answer(reply).map(|record| Event::Fence(at, record))
+                })
+                .await
             }
             Step::Inspect => {
                 let request = fence::inspect(terms.tid, &self.batch.participant);
@@ -167,7 +171,7 @@ impl Member {
         leased.set_watching(true);
         let look = [named(b"WATCH", std::iter::once(&record)), Request::new(&[&b"HGET"[..], &record[..], b"state"])];
         let Ok(replies) = leased.call(&look).await else { return unreachable(at, Step::Commit) };
-        let state = match replies.iter().find_map(|reply| error_in(reply)) {
+        let state = match replies.iter().find_map(error_in) {
             Some(refusal) => return self.refused(engine, at, Step::Commit, refusal),
             None => replies.last().and_then(|reply| Value::parse(reply).ok()).and_then(|value| value.text().cloned()),
         };
@@ -185,7 +189,7 @@ impl Member {
         requests.push(Request::new(&["EXEC"]));
         let Ok(replies) = leased.call(&requests).await else { return Event::Lost(at, Step::Commit) };
         leased.set_watching(false);
-        if let Some(refusal) = replies.iter().find_map(|reply| error_in(reply)) {
+        if let Some(refusal) = replies.iter().find_map(error_in) {
             return self.refused(engine, at, Step::Commit, refusal);
         }
         match replies.last().map(elements) {
