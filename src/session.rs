@@ -26,6 +26,7 @@ use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub use client::{ClientState, Peer};
@@ -125,6 +126,12 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         closing: false,
     };
     task::run(session, stream).await;
+}
+
+/// Tells a client that there are too many.
+pub async fn turn_away(mut stream: TcpStream) {
+    // As a courtesy: whether it arrives is the client's affair.
+    let _ = stream.write_all(format!("-{}\r\n", error_reply::MAX_CLIENTS).as_bytes()).await;
 }
 
 impl Session {

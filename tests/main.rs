@@ -6,7 +6,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command_table;
+mod deploy;
+mod faults;
 mod keyspace;
+mod readme;
 mod script_reply;
 mod scripts;
 mod server_commands;

@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "a kit: not every tool is used by a test yet")]
 
 mod client;
+mod fault_proxy;
 mod ports;
 mod process;
 mod reply;
@@ -17,6 +18,7 @@ mod weft;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Args, Client};
+pub(crate) use fault_proxy::{Fault, FaultProxy, Way};
 pub(crate) use ports::free_port;
 pub(crate) use process::Process;
 pub(crate) use reply::{Reply, decode};

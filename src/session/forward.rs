@@ -122,7 +122,7 @@ impl Session {
                 continue;
             };
             let Some(&head) = members.first() else { continue };
-            let batch: Batch = part::batch(participant, commands.iter(), &[], false);
+            let batch: Batch = part::batch(participant, commands.iter(), &[], false, proto);
             let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);

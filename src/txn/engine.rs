@@ -96,7 +96,7 @@ impl Engine {
         if strict {
             return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
         }
-        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false)?;
+        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false, proto)?;
         let write = command.writes();
         self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
     }
@@ -107,7 +107,7 @@ impl Engine {
     /// See [`ExecError`].
     pub async fn batch(&self, commands: &[Routed], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
         let Some(first) = commands.first() else { return Ok(Vec::new()) };
-        let batch = self.batch_of(first.place, commands.iter(), &[], false)?;
+        let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
         self.persist(&batch, async |target| match way {
             Way::Read => one_phase::read(&target, proto, &batch).await,
@@ -139,7 +139,7 @@ impl Engine {
         }
         match parts.first_key_value() {
             Some((place, part)) if parts.len() == 1 => {
-                let batch = self.batch_of_part(*place, part)?;
+                let batch = self.batch_of_part(*place, part, proto)?;
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
                 watch.exec_alone(&batch, way, proto).await
             }
@@ -175,14 +175,15 @@ impl Engine {
         commands: impl Iterator<Item = &'a Routed>,
         watched: &[Bytes],
         absent: bool,
+        proto: Proto,
     ) -> Result<Batch, ExecError> {
         let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
-        Ok(part::batch(participant, commands, watched, absent))
+        Ok(part::batch(participant, commands, watched, absent, proto))
     }
 
     /// What `part` asks of the participant at `place`.
-    pub(super) fn batch_of_part(&self, place: Place, part: &Part) -> Result<Batch, ExecError> {
-        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent)
+    pub(super) fn batch_of_part(&self, place: Place, part: &Part, proto: Proto) -> Result<Batch, ExecError> {
+        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent, proto)
     }
 
     /// Sends `request` to any shard.

@@ -59,7 +59,7 @@ impl Engine {
 
     /// Watches, looks and reads at one participant.
     async fn begin(&self, place: Place, part: &Part, proto: Proto) -> Result<Begun, ExecError> {
-        let batch = self.batch_of_part(place, part)?;
+        let batch = self.batch_of_part(place, part, proto)?;
         let locks = LockKeys::against(&batch);
         let Some(node) = self.upstreams.primary(place.shard) else { return Err(ExecError::Unreachable) };
         let mut leased = node.lease(place.db, proto, self.config.lock_wait_timeout).await.map_err(|_| ExecError::Unreachable)?;

@@ -17,4 +17,4 @@ for i = 1, #modes do
 end
 redis.call('HSET', record, 'start', start, 'lease', ARGV[3], 'proto', proto, 'run', ARGV[5], 'parts', ARGV[6], 'modes', modes,
   'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
-return finish(record, tid, modes, batch, proto, ARGV[9])
+return finish(record, tid, modes, cmsgpack.unpack(batch), proto, ARGV[9])
