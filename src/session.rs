@@ -2,13 +2,15 @@
 //!
 //! `task` moves bytes and shifts between the fast gear and carrying out one request alone; `dispatch` is the one match on how a command
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
-//! MULTI to EXEC; `alone` carries out what has to wait. `client`, `registry` and `local` are what needs no shard; `rescue` is the
+//! MULTI to EXEC; `alone` carries out what has to wait; `everywhere` is what concerns all shards.
+//! `client`, `registry` and `local` are what needs no shard; `rescue` is the
 //! one place where an error becomes bytes.
 
 mod alone;
 mod client;
 mod connection;
 mod dispatch;
+mod everywhere;
 mod forward;
 pub mod local;
 mod multi;
@@ -28,6 +30,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub use client::{ClientState, Peer};
+pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
 pub use registry::{ClientRegistry, Registration};
@@ -55,6 +58,8 @@ pub struct Context {
     pub engine: Rc<Engine>,
     /// The clients of all workers.
     pub registry: Arc<ClientRegistry>,
+    /// The users' scripts, for shards that forget them.
+    pub scripts: Arc<Scripts>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.

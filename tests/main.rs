@@ -8,8 +8,11 @@
 mod command_table;
 mod deploy;
 mod faults;
+mod keyspace;
+mod readme;
 mod script_reply;
 mod scripts;
+mod server_commands;
 mod support;
 mod support_works;
 mod tidy;

@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod connection;
 pub mod info;
+mod server;
 
 #[cfg(test)]
 mod tests;
@@ -88,6 +89,8 @@ pub enum LocalOutcome {
     Reset,
     /// Collect [`info::Facts`] for these sections, then have [`info::reply`] write them. Nothing was written.
     Info(Sections),
+    /// Have [`Session::config_get`](super::Session::config_get) answer. Nothing was written.
+    Config,
     /// Any shard answers this as well as another (`COMMAND`): forward it. Nothing was written.
     AnyShard,
     /// Not one of these commands. Nothing was written.
@@ -140,6 +143,12 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|reply" => client::reply_mode(call),
         "client|no-evict" => client::no_evict(call),
         "client|no-touch" => client::no_touch(call),
+        "role" => server::role(call),
+        "acl|whoami" => server::who_am_i(call),
+        "acl|users" => server::users(call),
+        "acl|list" => server::list(call),
+        "module|list" => server::modules(call),
+        "config|get" => LocalOutcome::Config,
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         "command" | "command|count" | "command|info" | "command|list" | "command|getkeys" | "command|getkeysandflags" => {
             LocalOutcome::AnyShard

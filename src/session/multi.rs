@@ -1,7 +1,8 @@
 //! MULTI to EXEC as the client sees it: what is queued, what spoils the queue, and how EXEC's array is put together.
 //!
 //! The queue holds what Redis would hold. A command over several participants is queued as one piece for each, whose replies are put
-//! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
+//! together again; what weft answers itself (PING, SELECT, CLIENT …), or asks all shards (KEYS, DBSIZE …), runs when EXEC comes, its reply in its
+//! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
 use std::rc::Rc;
@@ -29,7 +30,7 @@ pub(super) struct Queue {
 
 /// One queued command.
 enum Element {
-    /// Answered by weft when EXEC comes.
+    /// Answered when EXEC comes, by weft or by whichever shards it asks.
     Local(Pending),
     /// For one participant.
     Single(Routed),
@@ -124,7 +125,8 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
-            Handling::Local | Handling::AnyShard => {
+            Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
+            Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
                 if spec.name == "select" {
                     queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
                 }
@@ -174,7 +176,7 @@ impl Session {
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
-                Element::Local(pending) => self.alone_local(pending).await,
+                Element::Local(pending) => Box::pin(self.carry_out_now(pending)).await,
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
