@@ -6,6 +6,7 @@
 //! one place where an error becomes bytes.
 
 mod alone;
+mod blocking;
 mod client;
 mod connection;
 mod dispatch;
@@ -15,7 +16,9 @@ mod multi;
 mod registry;
 mod rescue;
 mod split;
+mod streams;
 mod task;
+mod transfer;
 mod window;
 
 use std::cell::RefCell;
@@ -26,6 +29,7 @@ use std::task::Context as TaskContext;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 
+pub use blocking::lines::{Release, WaitingRoom};
 pub use client::{ClientState, Peer};
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
@@ -54,6 +58,8 @@ pub struct Context {
     pub engine: Rc<Engine>,
     /// The clients of all workers.
     pub registry: Arc<ClientRegistry>,
+    /// The clients of all workers that wait in blocking commands.
+    pub waiting: Arc<WaitingRoom>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.

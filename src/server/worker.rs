@@ -59,6 +59,7 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         upstreams,
         engine,
         registry: Arc::clone(&shared.registry),
+        waiting: Arc::clone(&shared.waiting),
         topology: shared.topology.clone(),
         settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
         identity: Arc::clone(&shared.identity),

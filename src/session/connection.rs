@@ -33,6 +33,7 @@ impl Session {
             settings: &context.settings,
             redis_version: &shards.redis_version,
             clients: &context.registry,
+            waiting: &context.waiting,
         };
         let mut out = BytesMut::new();
         let call = Call { request: &pending.request, client: &mut self.client, context: &local, out: &mut out };
@@ -71,7 +72,7 @@ impl Session {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: 0,
+            blocked_clients: context.waiting.len(),
             metrics: &context.metrics.snapshot(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,
@@ -92,7 +93,11 @@ impl Context {
         let policies = || facts.values().map(|facts| facts.maxmemory_policy.as_str()).filter(|policy| !policy.is_empty());
         ShardsFacts {
             redis_version: version.map_or_else(|| "7.0.0".to_owned(), |version| version.to_string()),
-            maxmemory_policy: policies().find(|policy| *policy != "noeviction").or_else(|| policies().next()).unwrap_or("noeviction").to_owned(),
+            maxmemory_policy: policies()
+                .find(|policy| *policy != "noeviction")
+                .or_else(|| policies().next())
+                .unwrap_or("noeviction")
+                .to_owned(),
             count: map.shards().len(),
             topology: if map.mode() == Mode::Cluster { "cluster" } else { "static" },
         }

@@ -58,6 +58,10 @@ impl Session {
 
     fn send(&mut self, routed: Routed, mode: Mode) -> Step {
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if write {
+            // Perhaps too early: who is woken by it looks again after a moment.
+            self.context.ring(&routed);
+        }
         if strict && write {
             return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
         }
@@ -118,7 +122,9 @@ impl Session {
         let proto = self.client.proto();
         let map = self.context.upstreams.map();
         for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
-            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
+            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else {
+                continue;
+            };
             let Some(&head) = members.first() else { continue };
             let batch: Batch = part::batch(participant, commands.iter(), &[], false);
             let request = guarded_request(&batch, proto);

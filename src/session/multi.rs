@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::dispatch::Step;
 use super::client::Queued;
+use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
@@ -46,7 +46,6 @@ impl Queue {
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
     }
-
 }
 
 impl Session {
@@ -132,9 +131,9 @@ impl Session {
                 return Ok(Element::Local(pending));
             }
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
-            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script | Handling::Transaction => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
@@ -162,8 +161,11 @@ impl Session {
         }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
-        match context.engine.exec(commands, watch, self.client.proto()).await {
-            Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
+        match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
+            Ok(Executed::Replies(replies)) => {
+                commands.iter().for_each(|command| context.ring(command));
+                self.exec_replies(queue, replies).await;
+            }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
