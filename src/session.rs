@@ -7,6 +7,7 @@
 //! one place where an error becomes bytes.
 
 mod alone;
+mod blocking;
 mod client;
 mod connection;
 mod dispatch;
@@ -17,7 +18,9 @@ mod multi;
 mod registry;
 mod rescue;
 mod split;
+mod streams;
 mod task;
+mod transfer;
 mod window;
 
 use std::cell::RefCell;
@@ -29,6 +32,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+pub use blocking::lines::{Release, WaitingRoom};
 pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
@@ -60,6 +64,8 @@ pub struct Context {
     pub registry: Arc<ClientRegistry>,
     /// The users' scripts, for shards that forget them.
     pub scripts: Arc<Scripts>,
+    /// The clients of all workers that wait in blocking commands.
+    pub waiting: Arc<WaitingRoom>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.

@@ -58,6 +58,10 @@ impl Session {
 
     fn send(&mut self, routed: Routed, mode: Mode) -> Step {
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if write {
+            // Perhaps too early: who is woken by it looks again after a moment.
+            self.context.ring(&routed);
+        }
         if strict && write {
             return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
         }
