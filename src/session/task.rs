@@ -53,11 +53,10 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
-                if let Some(blocked) = session.alone(pending).await {
-                    if !downstream.wait_out(&mut session, blocked).await {
+                if let Some(blocked) = session.alone(pending).await
+                    && !downstream.wait_out(&mut session, blocked).await {
                         return;
                     }
-                }
             }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
