@@ -188,7 +188,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Script, &["eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"]),
     (Handling::Transaction, &["multi", "exec", "discard", "watch", "unwatch"]),
     (Handling::Local, &["ping", "echo", "hello", "auth", "select", "quit", "reset", "info", "time"]),
-    (Handling::Local, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
+    (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
     (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
     (Handling::AnyShard, &["lolwut", "command|docs", "command|help", "client|help"]),

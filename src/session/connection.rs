@@ -18,7 +18,7 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::AnyShard | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -44,8 +44,7 @@ impl Session {
                 self.leave_multi();
                 self.watch = None;
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config => {}
-            LocalOutcome::AnyShard | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
         }
         if !out.is_empty() {
             self.window.reply(|buffer| buffer.extend_from_slice(&out));
@@ -59,7 +58,7 @@ impl Session {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
-            LocalOutcome::AnyShard | LocalOutcome::NotLocal => {
+            LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
                 let result = engine.any_shard(&pending.request, self.client.proto()).await;
                 self.deliver(result);

@@ -92,10 +92,8 @@ pub enum LocalOutcome {
     Reset,
     /// Collect [`info::Facts`] for these sections, then have [`info::reply`] write them. Nothing was written.
     Info(Sections),
-    /// Have [`Session::config_get`](super::Session::config_get) answer. Nothing was written.
+    /// Answer from weft's configuration and a shard's (`CONFIG GET`). Nothing was written.
     Config,
-    /// Any shard answers this as well as another (`COMMAND`): forward it. Nothing was written.
-    AnyShard,
     /// Not one of these commands. Nothing was written.
     NotLocal,
 }
@@ -154,9 +152,6 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "config|get" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
-        "command" | "command|count" | "command|info" | "command|list" | "command|getkeys" | "command|getkeysandflags" => {
-            LocalOutcome::AnyShard
-        }
         _ => LocalOutcome::NotLocal,
     }
 }
