@@ -56,8 +56,8 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let config = Arc::new(config);
     let topology = Topology::start(&config.topology, &config.upstream).await.context("cannot find the shards")?;
     let workers = config.listen.worker_count().get();
-    let listeners = listener::bind(config.listen.address, workers)
-        .with_context(|| format!("cannot listen on {}", config.listen.address))?;
+    let listeners =
+        listener::bind(config.listen.address, workers).with_context(|| format!("cannot listen on {}", config.listen.address))?;
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
@@ -83,8 +83,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     tracing::info!("stopping");
     // Fails only when all workers have ended already.
     let _ = stop.send(true);
-    tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?))
-        .await?
+    tokio::task::spawn_blocking(move || {
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })
+    .await?
 }
 
 /// What INFO says of this process.

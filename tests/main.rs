@@ -6,6 +6,8 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod command_table;
+mod commands;
+mod multi;
 mod script_reply;
 mod scripts;
 mod support;

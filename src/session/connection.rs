@@ -92,7 +92,11 @@ impl Context {
         let policies = || facts.values().map(|facts| facts.maxmemory_policy.as_str()).filter(|policy| !policy.is_empty());
         ShardsFacts {
             redis_version: version.map_or_else(|| "7.0.0".to_owned(), |version| version.to_string()),
-            maxmemory_policy: policies().find(|policy| *policy != "noeviction").or_else(|| policies().next()).unwrap_or("noeviction").to_owned(),
+            maxmemory_policy: policies()
+                .find(|policy| *policy != "noeviction")
+                .or_else(|| policies().next())
+                .unwrap_or("noeviction")
+                .to_owned(),
             count: map.shards().len(),
             topology: if map.mode() == Mode::Cluster { "cluster" } else { "static" },
         }

@@ -118,7 +118,9 @@ impl Session {
         let proto = self.client.proto();
         let map = self.context.upstreams.map();
         for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
-            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else { continue };
+            let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else {
+                continue;
+            };
             let Some(&head) = members.first() else { continue };
             let batch: Batch = part::batch(participant, commands.iter(), &[], false);
             let request = guarded_request(&batch, proto);

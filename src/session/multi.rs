@@ -8,9 +8,9 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::dispatch::Step;
 use super::client::Queued;
-use super::{Mode, Pending, Session, rescue, split};
+use super::dispatch::Step;
+use super::{Mode, Pending, Session, local, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
@@ -46,7 +46,6 @@ impl Queue {
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
     }
-
 }
 
 impl Session {
@@ -127,7 +126,7 @@ impl Session {
         match spec.handling {
             Handling::Local | Handling::AnyShard => {
                 if spec.name == "select" {
-                    queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
+                    queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }

@@ -51,8 +51,7 @@ pub(super) fn merge(plan: &Plan, replies: &[Bytes], out: &mut BytesMut, proto: P
         SplitKind::Count => writer.integer(replies.iter().filter_map(integer).sum()),
         SplitKind::Values => {
             writer.array(plan.origin.len());
-            let mut values: Vec<_> =
-                replies.iter().map(|reply| elements(reply).ok().flatten().unwrap_or_default().into_iter()).collect();
+            let mut values: Vec<_> = replies.iter().map(|reply| elements(reply).ok().flatten().unwrap_or_default().into_iter()).collect();
             for part in &plan.origin {
                 match values[*part].next() {
                     Some(value) => out.extend_from_slice(&value),

@@ -82,13 +82,17 @@ impl Member {
             }
             Step::Abort => {
                 let request = abort::request(terms.tid, &self.batch.participant, &self.batch.keys);
-                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| abort::answer(reply).map(|state| Event::Abort(at, state)))
-                    .await
+                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| {
+                    abort::answer(reply).map(|state| Event::Abort(at, state))
+                })
+                .await
             }
             Step::Fence => {
                 let request = fence::request(terms.tid, &self.batch.participant);
-                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| fence::answer(reply).map(|record| Event::Fence(at, record)))
-                    .await
+                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| {
+                    fence::answer(reply).map(|record| Event::Fence(at, record))
+                })
+                .await
             }
             Step::Inspect => {
                 let request = fence::inspect(terms.tid, &self.batch.participant);

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
-use super::participant::Participant;
 use super::part::{self, Part, Way, divide};
+use super::participant::Participant;
 use super::recovery::Forgettable;
 use super::watch::Watch;
 use super::{coordinator, one_phase};
@@ -204,7 +204,8 @@ impl Engine {
     /// [`ExecError::Unreachable`] when one does not answer; the others may have carried it out.
     pub async fn every_shard(&self, request: &Request, db: u32, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
         try_join_all(self.upstreams.primaries().into_iter().map(|node| async move {
-            let mut replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await.map_err(|_| ExecError::Unreachable)?;
+            let mut replies =
+                crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await.map_err(|_| ExecError::Unreachable)?;
             replies.pop().ok_or(ExecError::Unreachable)
         }))
         .await

@@ -44,10 +44,5 @@ pub(super) fn hit(moment: Moment) {
     }
 }
 
-const STEPS: [(&str, Step); 5] = [
-    ("prepare", Step::Prepare),
-    ("commit", Step::Commit),
-    ("reapply", Step::Reapply),
-    ("abort", Step::Abort),
-    ("fence", Step::Fence),
-];
+const STEPS: [(&str, Step); 5] =
+    [("prepare", Step::Prepare), ("commit", Step::Commit), ("reapply", Step::Reapply), ("abort", Step::Abort), ("fence", Step::Fence)];
