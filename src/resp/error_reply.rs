@@ -61,6 +61,11 @@ pub const PROTECTED_MODE: &str = "DENIED weft is running in protected mode becau
                                   accepted from the loopback interface. If you want to connect from external computers, set a password in \
                                   the configuration and restart weft.";
 
+/// EXEC that was refused, with the error that it was refused with.
+pub fn exec_abort(error: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {}", error.strip_prefix("ERR ").unwrap_or(error))
+}
+
 /// A command with too few or too many arguments; `name` is the table's, in lower case (`get`, `client|id`).
 pub fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")

@@ -35,6 +35,10 @@ enum Element {
     Single(Routed),
     /// For several.
     Split(split::Plan),
+    /// UNWATCH, which comes too late to change anything.
+    Unwatch,
+    /// Its arguments are wrong in a way that shows when EXEC comes: the error in its place.
+    Wrong(String),
 }
 
 impl Queue {
@@ -130,17 +134,19 @@ impl Session {
                 }
                 return Ok(Element::Local(pending));
             }
+            Handling::Transaction => return Ok(Element::Unwatch),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
             // What would wait outside of a transaction does not wait in here.
             Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
-            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Later(_) => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
             (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
             // MSETNX has a condition, which another command of the transaction may make true or false.
             (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
-                split::divide(kind, spec, request, &keys).map(Element::Split).ok_or_else(|| error_reply::wrong_arity(spec.name))
+                let plan = split::divide(kind, spec, request, &keys);
+                Ok(plan.map_or_else(|| Element::Wrong(error_reply::wrong_arity(spec.name)), Element::Split))
             }
             (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
@@ -164,7 +170,7 @@ impl Session {
         match context.engine.exec(commands, watch, self.client.proto()).await {
             Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
-            Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
+            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
         }
     }
 
@@ -175,6 +181,8 @@ impl Session {
         for element in queue.elements {
             match element {
                 Element::Local(pending) => self.alone_local(pending).await,
+                Element::Unwatch => self.reply(|reply| reply.simple("OK")),
+                Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
@@ -191,7 +199,7 @@ impl Element {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) => &[],
+            Self::Local(_) | Self::Unwatch | Self::Wrong(_) => &[],
         }
     }
 }
