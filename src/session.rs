@@ -187,6 +187,11 @@ impl Session {
             return self.reply(|reply| reply.error(error_reply::NOAUTH));
         }
         self.spoil();
+        if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
+            // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
+            self.leave_multi();
+            self.watch = None;
+        }
         self.reply(|reply| rescue::lookup(reply, error, request));
     }
 
