@@ -5,10 +5,10 @@
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
 mod crash;
-//mod locks;
+mod locks;
 mod native;
-//mod pause;
-//mod refusal;
+mod pause;
+mod refusal;
 mod sweep;
 mod wire;
 
