@@ -6,6 +6,7 @@
 
 mod crash;
 mod locks;
+mod lost;
 mod native;
 mod pause;
 mod refusal;

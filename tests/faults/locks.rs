@@ -116,6 +116,26 @@ fn a_lock_that_is_held_for_too_long_is_an_error_that_applied_nothing() {
 }
 
 #[test]
+fn a_lock_that_cannot_be_resolved_is_an_error_in_time() {
+    let mut shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    let mut doomed = setup(&shards).env("WEFT_FAILPOINT", "before-commit").start();
+    send_transaction(&mut doomed.client(), increments(&keys));
+    doomed.process().must_exit();
+    let other = Weft::setup(&shards).set("transactions.lock_wait_timeout_ms", 1000).start();
+    let mut client = other.client();
+    shards.server(1).process().pause();
+    let start = std::time::Instant::now();
+    client.must_err(&format!("GET {}", keys[0]), "LOCKWAIT");
+    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    // Whoever comes when the shard is back finds the transaction, and finishes it.
+    shards.server(1).process().resume();
+    client.must_bulk(&format!("GET {}", keys[0]), "1");
+    client.must_bulk(&format!("GET {}", keys[1]), "1");
+    must_have_no_locks(&shards);
+}
+
+#[test]
 fn readers_pass_a_shared_lock_and_writers_do_not() {
     let shards = static_shards(2);
     let keys = keys(&shards, 2, "k");

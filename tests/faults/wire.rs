@@ -84,6 +84,26 @@ fn a_commit_whose_reply_is_lost_still_gives_the_replies() {
 }
 
 #[test]
+fn a_lost_prepare_on_a_watching_connection_is_settled_too() {
+    for way in LOSSES {
+        let wire = Wire::start();
+        let mut client = wire.weft.client();
+        client.must_ok(&format!("WATCH {}", wire.keys[1]));
+        wire.proxy.set(way, pattern(way, Script::Prepare, "prepared"), Fault::Cut);
+        send_transaction(&mut client, increments(&wire.keys));
+        // The fence tells whether it had arrived. If not, the watch is gone with its connection, and nil is always allowed.
+        let (reply, value) = match way {
+            Way::Requests => (Reply::NilArray, Reply::Nil),
+            Way::Replies => (integers([1, 1]), "1".into()),
+        };
+        assert_eq!(client.receive(), reply, "{way:?}");
+        assert!(wire.proxy.has_sprung());
+        assert_eq!(wire.on_shards(), [value.clone(), value], "{way:?}");
+        must_have_no_locks(&wire.shards);
+    }
+}
+
+#[test]
 fn an_abort_or_a_fence_that_is_lost_is_sent_again() {
     for (script, answer, way) in [
         (Script::Abort, "gone", Way::Requests),
