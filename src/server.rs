@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{ClientRegistry, ServerIdentity};
+use crate::session::{ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
 use crate::topology::Topology;
 
 /// What all workers share.
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) identity: Arc<ServerIdentity>,
     pub(crate) metrics: Arc<Metrics>,
     /// One for each worker.
@@ -56,12 +58,14 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let config = Arc::new(config);
     let topology = Topology::start(&config.topology, &config.upstream).await.context("cannot find the shards")?;
     let workers = config.listen.worker_count().get();
-    let listeners = listener::bind(config.listen.address, workers)
-        .with_context(|| format!("cannot listen on {}", config.listen.address))?;
+    let listeners =
+        listener::bind(config.listen.address, workers).with_context(|| format!("cannot listen on {}", config.listen.address))?;
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
+        scripts: Arc::default(),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
+        waiting: Arc::default(),
         identity: Arc::new(identity(&config, workers)),
         counts: (0..workers).map(|_| metrics.worker()).collect(),
         metrics,
@@ -83,8 +87,10 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     tracing::info!("stopping");
     // Fails only when all workers have ended already.
     let _ = stop.send(true);
-    tokio::task::spawn_blocking(move || threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?))
-        .await?
+    tokio::task::spawn_blocking(move || {
+        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow!("a worker panicked"))?)
+    })
+    .await?
 }
 
 /// What INFO says of this process.

@@ -5,10 +5,15 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod blocking;
 mod command_table;
+mod deploy;
 mod faults;
+mod keyspace;
+mod readme;
 mod script_reply;
 mod scripts;
+mod server_commands;
 mod support;
 mod support_works;
 mod tidy;

@@ -1,15 +1,16 @@
 //! MULTI to EXEC as the client sees it: what is queued, what spoils the queue, and how EXEC's array is put together.
 //!
 //! The queue holds what Redis would hold. A command over several participants is queued as one piece for each, whose replies are put
-//! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
+//! together again; what weft answers itself (PING, SELECT, CLIENT …), or asks all shards (KEYS, DBSIZE …), runs when EXEC comes, its reply in its
+//! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::dispatch::Step;
 use super::client::Queued;
+use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
@@ -29,7 +30,7 @@ pub(super) struct Queue {
 
 /// One queued command.
 enum Element {
-    /// Answered by weft when EXEC comes.
+    /// Answered when EXEC comes, by weft or by whichever shards it asks.
     Local(Pending),
     /// For one participant.
     Single(Routed),
@@ -46,7 +47,6 @@ impl Queue {
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
     }
-
 }
 
 impl Session {
@@ -125,16 +125,17 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
-            Handling::Local | Handling::AnyShard => {
+            Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
+            Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
                 if spec.name == "select" {
                     queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
-            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script | Handling::Transaction => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
@@ -162,8 +163,11 @@ impl Session {
         }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
-        match context.engine.exec(commands, watch, self.client.proto()).await {
-            Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
+        match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
+            Ok(Executed::Replies(replies)) => {
+                commands.iter().for_each(|command| context.ring(command));
+                self.exec_replies(queue, replies).await;
+            }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
@@ -175,7 +179,10 @@ impl Session {
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
-                Element::Local(pending) => self.alone_local(pending).await,
+                Element::Local(pending) => {
+                    // Nothing that may wait is queued as local.
+                    Box::pin(self.carry_out_now(pending)).await;
+                }
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();

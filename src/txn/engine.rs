@@ -6,21 +6,21 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use tokio::task::JoinSet;
 
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
-use super::participant::Participant;
 use super::part::{self, Part, Way, divide};
+use super::participant::Participant;
 use super::recovery::Forgettable;
 use super::watch::Watch;
 use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::resp::{Limits, Proto, Request};
 use crate::route::{Place, Routed};
-use crate::topology::Topology;
+use crate::topology::{ShardId, Topology};
 use crate::upstream::Upstreams;
 
 /// Carries out transactions and the commands that owe them something.
@@ -204,11 +204,18 @@ impl Engine {
     /// # Errors
     /// [`ExecError::Unreachable`] when one does not answer; the others may have carried it out.
     pub async fn every_shard(&self, request: &Request, db: u32, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
-        try_join_all(self.upstreams.primaries().into_iter().map(|node| async move {
-            let mut replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await.map_err(|_| ExecError::Unreachable)?;
-            replies.pop().ok_or(ExecError::Unreachable)
-        }))
-        .await
+        // All are waited for, so that nothing of it happens behind the back of what the client does next.
+        join_all(self.upstreams.map().ids().map(|shard| self.one_shard(shard, request, db, proto))).await.into_iter().collect()
+    }
+
+    /// Sends `request` to `shard`, database `db`.
+    ///
+    /// # Errors
+    /// [`ExecError::Unreachable`] when it does not answer; it may have carried it out.
+    pub async fn one_shard(&self, shard: ShardId, request: &Request, db: u32, proto: Proto) -> Result<Bytes, ExecError> {
+        let node = self.upstreams.primary(shard).ok_or(ExecError::Unreachable)?;
+        let replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await;
+        replies.ok().and_then(|mut replies| replies.pop()).ok_or(ExecError::Unreachable)
     }
 
     /// The time of day in milliseconds since 1970.

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::attempt::{Attempt, Redirect, Target};
 use super::batch::Batch;
 use super::error::ExecError;
-use super::{Refused, guarded};
 use super::lock::LockKeys;
 use super::script::Script;
+use super::{Refused, guarded};
 use crate::resp::{Proto, Request, elements};
 use crate::upstream::{Leased, UpstreamError};
 

@@ -46,7 +46,7 @@ impl Engine {
             if open.len() < parts.len() {
                 continue;
             }
-            let clean = join_all(open.iter_mut().map(Open::is_unchanged)).await;
+            let clean = join_all(open.iter_mut().map(|read| read.is_unchanged())).await;
             if clean.into_iter().all(|clean| clean) {
                 return Ok(in_order(count, open.into_iter().flat_map(|read| read.replies)));
             }
@@ -78,7 +78,7 @@ impl Engine {
             },
             [_, found, values @ ..] if found.as_ref() == b":0\r\n" => {
                 let replies = part.commands.iter().map(|(position, _)| *position).zip(values.iter().cloned()).collect();
-                Ok(Begun::Read(Open { leased, locks, batch: Batch { commands: Vec::new(), ..batch }, replies }))
+                Ok(Begun::Read(Box::new(Open { leased, locks, batch: Batch { commands: Vec::new(), ..batch }, replies })))
             }
             _ => Ok(Begun::Locked(batch)),
         }
@@ -87,7 +87,7 @@ impl Engine {
 
 /// What came of reading at one participant.
 enum Begun {
-    Read(Open),
+    Read(Box<Open>),
     Locked(Batch),
     /// The connection broke or the slot is moving.
     Again,

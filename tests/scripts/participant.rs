@@ -206,7 +206,7 @@ pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Refusal>, kin
 /// A batch at the shard: keys written as `x:key`, `s:key` or `n:key`, commands as lines.
 pub(crate) fn batch(keys: &str, commands: &[&str]) -> Batch {
     let commands: Vec<Vec<&str>> = commands.iter().map(|line| line.split(' ').collect()).collect();
-    let keys = keys.split_whitespace().map(|key| lock(&key[..1], key[2..].as_bytes())).collect();
+    let keys = keys.split_whitespace().map(|key| lock(&key[..1], &key.as_bytes()[2..])).collect();
     Batch {
         participant: Participant::Shard { name: "a".into(), db: 0 },
         keys,
