@@ -4,13 +4,14 @@
 //! Every test runs real servers and at least one weft; most a second one, which has to live with what the first left behind. Deaths are
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
-//mod crash;
-//mod locks;
+mod crash;
+mod locks;
+mod lost;
 mod native;
-//mod pause;
-//mod refusal;
+mod pause;
+mod refusal;
 mod sweep;
-//mod wire;
+mod wire;
 
 use std::time::Duration;
 

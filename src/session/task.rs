@@ -60,6 +60,8 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
             }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
+                    // It may wait for a lock: what is answered before it must not wait too.
+                    downstream.flush(&session).await;
                     session.again(request).await;
                 }
             }
@@ -179,6 +181,11 @@ impl Downstream {
         self.input = if matches!(read, Poll::Ready(Ok(_))) { scratch.split() } else { BytesMut::new() };
         session.context.scratch.replace(scratch);
         read
+    }
+
+    /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
+    async fn flush(&mut self, session: &Session) {
+        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {
