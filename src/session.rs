@@ -21,7 +21,6 @@ mod window;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context as TaskContext;
 
 use bytes::BytesMut;
 use tokio::net::TcpStream;
@@ -135,8 +134,10 @@ impl Session {
     }
 
     /// Whether one more request may be taken on; if not, the session's task is woken when that may have changed.
-    fn has_room(&self, _cx: &TaskContext<'_>) -> bool {
-        self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.out_len() < OUT_BYTES_HIGH
+    fn has_room(&self) -> bool {
+        let pending_max = self.context.config.limits.client_pending_commands_max;
+        // What is to be sent again goes before all that comes after it.
+        !self.window.is_again() && self.window.len() < pending_max && self.window.out_len() < OUT_BYTES_HIGH
     }
 
     /// Looks up what `request` asks for; what cannot be carried out is answered here.
@@ -147,23 +148,28 @@ impl Session {
                 self.context.counts.count(Counter::Commands);
                 return Some(Pending { spec, request });
             }
-            Ok(_) => self.reply(|reply| reply.error(error_reply::NOAUTH)),
-            Err(error) => self.refuse_lookup(&error, &request),
+            Ok(_) => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(_) if !self.client.authenticated => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(error) => {
+                self.spoil();
+                if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
+                    // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
+                    self.leave_multi();
+                    self.watch = None;
+                }
+                self.refuse_outright(|reply| rescue::lookup(reply, &error, &request));
+            }
         }
         None
     }
 
-    fn refuse_lookup(&mut self, error: &LookupError, request: &Request) {
-        if !self.client.authenticated {
-            return self.reply(|reply| reply.error(error_reply::NOAUTH));
+    /// Refuses a request before it is anything, which the client hears if it hears replies at all.
+    fn refuse_outright(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let muted = self.client.reply_mode.mutes();
+        self.client.reply_mode = self.client.reply_mode.next();
+        if !muted {
+            self.reply(write);
         }
-        self.spoil();
-        if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
-            // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
-            self.leave_multi();
-            self.watch = None;
-        }
-        self.reply(|reply| rescue::lookup(reply, error, request));
     }
 
     /// A command was not queued: EXEC will refuse.

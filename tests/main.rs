@@ -8,6 +8,7 @@
 mod command_table;
 mod commands;
 mod multi;
+mod python;
 mod script_reply;
 mod scripts;
 mod support;

@@ -22,7 +22,10 @@ impl Session {
         if self.client.reply_mode != ReplyMode::On {
             return Step::Alone(pending);
         }
-        self.dispatch_aloud(pending)
+        let step = self.dispatch_aloud(pending);
+        // CLIENT REPLY SKIP means the command after it.
+        self.client.reply_mode = self.client.reply_mode.next();
+        step
     }
 
     /// Like [`dispatch`](Self::dispatch) when the client wants to hear the reply.

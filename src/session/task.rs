@@ -30,7 +30,7 @@ pub(super) struct Downstream {
 enum Shift {
     /// A request has to be carried out alone.
     Alone(Pending),
-    /// Requests have to be sent again.
+    /// A request has to be sent again.
     Again,
     /// The session is over.
     Over,
@@ -40,7 +40,9 @@ enum Shift {
 enum Advance {
     /// All that was read is sent on.
     Hungry,
-    /// A reply, or room, has to come first.
+    /// Enough is in flight, or waits to be written.
+    Full,
+    /// A reply has to come first.
     Blocked,
     /// All is answered, and this request has to be carried out alone.
     Alone(Pending),
@@ -53,7 +55,7 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => session.alone(pending).await,
             Shift::Again => {
-                while let Some(request) = session.window.take_again() {
+                if let Some(request) = session.window.take_again() {
                     session.again(request).await;
                 }
             }
@@ -67,16 +69,20 @@ impl Downstream {
         session.window.register(cx);
         loop {
             if session.window.wants_again() {
-                return Poll::Ready(Shift::Again);
+                // It may have to wait for a lock; what is answered already need not.
+                let written = self.poll_write(session, cx);
+                return Poll::Ready(if written.is_ok() { Shift::Again } else { Shift::Over });
             }
-            let advance = self.dispatch(session, cx);
+            let advance = self.dispatch(session);
             session.flush_runs();
             if self.poll_write(session, cx).is_err() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
-                Advance::Blocked => return Poll::Pending,
+                // What was written may have made room.
+                Advance::Full if session.has_room() => continue,
+                Advance::Full | Advance::Blocked => return Poll::Pending,
                 Advance::Hungry => {}
             }
             if session.closing || self.ended {
@@ -93,10 +99,10 @@ impl Downstream {
     }
 
     /// Sends on what has been read, as far as it may be sent now.
-    fn dispatch(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Advance {
+    fn dispatch(&mut self, session: &mut Session) -> Advance {
         while !session.closing {
-            if !session.has_room(cx) {
-                return Advance::Blocked;
+            if !session.has_room() {
+                return Advance::Full;
             }
             let pending = match session.stalled.take() {
                 Some(pending) => pending,

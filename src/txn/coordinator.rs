@@ -42,7 +42,7 @@ pub(super) async fn exec(
     loop {
         let mut members = Vec::with_capacity(parts.len());
         for (place, part) in &parts {
-            let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
+            let way = Way::to_commit(part.commands.iter().map(|(_, command)| command), proto);
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
             members.push(Member::new(engine.batch_of_part(*place, part)?, way, lease));
         }

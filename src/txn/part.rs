@@ -80,11 +80,12 @@ pub enum Way {
 impl Way {
     /// The cheapest way that gives every reply of `commands` as the server would give it to a client of `proto`.
     pub fn of<'a>(commands: impl Iterator<Item = &'a Routed> + Clone, proto: Proto) -> Self {
-        match () {
-            () if !commands.clone().any(Routed::writes) => Self::Read,
-            () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
-            () => Self::Native,
-        }
+        if commands.clone().any(Routed::writes) { Self::to_commit(commands, proto) } else { Self::Read }
+    }
+
+    /// Like [`of`](Self::of) for what was prepared: even what only reads is carried out together with the closing step, which writes.
+    pub fn to_commit<'a>(mut commands: impl Iterator<Item = &'a Routed>, proto: Proto) -> Self {
+        if commands.all(|routed| survives_script(routed, proto)) { Self::Scripted } else { Self::Native }
     }
 }
 
