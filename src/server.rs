@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{ClientRegistry, ServerIdentity};
+use crate::session::{ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
 use crate::topology::Topology;
 
 /// What all workers share.
@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
+    pub(crate) scripts: Arc<Scripts>,
+    pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) identity: Arc<ServerIdentity>,
     pub(crate) metrics: Arc<Metrics>,
     /// One for each worker.
@@ -61,7 +63,9 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
+        scripts: Arc::default(),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
+        waiting: Arc::default(),
         identity: Arc::new(identity(&config, workers)),
         counts: (0..workers).map(|_| metrics.worker()).collect(),
         metrics,

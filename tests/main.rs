@@ -5,12 +5,18 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod blocking;
 mod command_table;
 mod commands;
+mod deploy;
+mod faults;
+mod keyspace;
 mod multi;
 mod python;
+mod readme;
 mod script_reply;
 mod scripts;
+mod server_commands;
 mod support;
 mod support_works;
 mod tidy;

@@ -46,8 +46,9 @@ fn redis_cli_reads_commands_from_a_pipe() {
         let script = format!("MSET {x} 1 {y} 2\nMULTI\nINCR {x}\nINCR {y}\nLPUSH {x} a\nEXEC\nMGET {x} {y} {z}\nNOSUCH\nPING\n");
         let said = redis_cli(stage, &[], script.as_bytes());
         let wrong = "WRONGTYPE Operation against a key holding the wrong kind of value";
-        let expected =
-            format!("OK\nOK\nQUEUED\nQUEUED\nQUEUED\n2\n3\n{wrong}\n\n2\n3\n\nERR unknown command 'NOSUCH', with args beginning with: \n\nPONG\n");
+        let expected = format!(
+            "OK\nOK\nQUEUED\nQUEUED\nQUEUED\n2\n3\n{wrong}\n\n2\n3\n\nERR unknown command 'NOSUCH', with args beginning with: \n\nPONG\n"
+        );
         assert_eq!(said, expected);
     });
 }

@@ -18,7 +18,7 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -33,6 +33,7 @@ impl Session {
             settings: &context.settings,
             redis_version: &shards.redis_version,
             clients: &context.registry,
+            waiting: &context.waiting,
         };
         let mut out = BytesMut::new();
         let call = Call { request: &pending.request, client: &mut self.client, context: &local, out: &mut out };
@@ -43,7 +44,7 @@ impl Session {
                 self.leave_multi();
                 self.watch = None;
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
         }
         if !out.is_empty() {
             self.window.reply(|buffer| buffer.extend_from_slice(&out));
@@ -56,7 +57,8 @@ impl Session {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
-            LocalOutcome::AnyShard | LocalOutcome::NotLocal => {
+            LocalOutcome::Config => self.config_get(&pending.request).await,
+            LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
                 let result = engine.any_shard(&pending.request, self.client.proto()).await;
                 self.deliver(result);
@@ -71,7 +73,7 @@ impl Session {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: 0,
+            blocked_clients: context.waiting.len(),
             metrics: &context.metrics.snapshot(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,

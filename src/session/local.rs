@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod connection;
 pub mod info;
+mod server;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use self::info::Sections;
+use super::WaitingRoom;
 use super::client::ClientState;
 use super::registry::ClientRegistry;
 use crate::command::{CommandSpec, Flags};
@@ -49,6 +51,8 @@ pub struct LocalContext<'a> {
     pub redis_version: &'a str,
     /// All clients.
     pub clients: &'a ClientRegistry,
+    /// Those that wait in blocking commands.
+    pub waiting: &'a WaitingRoom,
 }
 
 /// What the configuration says about connections.
@@ -88,8 +92,8 @@ pub enum LocalOutcome {
     Reset,
     /// Collect [`info::Facts`] for these sections, then have [`info::reply`] write them. Nothing was written.
     Info(Sections),
-    /// Any shard answers this as well as another (`COMMAND`): forward it. Nothing was written.
-    AnyShard,
+    /// Answer from weft's configuration and a shard's (`CONFIG GET`). Nothing was written.
+    Config,
     /// Not one of these commands. Nothing was written.
     NotLocal,
 }
@@ -140,10 +144,14 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|reply" => client::reply_mode(call),
         "client|no-evict" => client::no_evict(call),
         "client|no-touch" => client::no_touch(call),
+        "role" => server::role(call),
+        "acl|whoami" => server::who_am_i(call),
+        "acl|users" => server::users(call),
+        "acl|list" => server::list(call),
+        "module|list" => server::modules(call),
+        "config|get" => LocalOutcome::Config,
+        "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
-        "command" | "command|count" | "command|info" | "command|list" | "command|getkeys" | "command|getkeysandflags" => {
-            LocalOutcome::AnyShard
-        }
         _ => LocalOutcome::NotLocal,
     }
 }

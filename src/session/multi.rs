@@ -1,7 +1,8 @@
 //! MULTI to EXEC as the client sees it: what is queued, what spoils the queue, and how EXEC's array is put together.
 //!
 //! The queue holds what Redis would hold. A command over several participants is queued as one piece for each, whose replies are put
-//! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
+//! together again; what weft answers itself (PING, SELECT, CLIENT …), or asks all shards (KEYS, DBSIZE …), runs when EXEC comes, its reply in its
+//! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
 use std::rc::Rc;
@@ -29,7 +30,7 @@ pub(super) struct Queue {
 
 /// One queued command.
 enum Element {
-    /// Answered by weft when EXEC comes.
+    /// Answered when EXEC comes, by weft or by whichever shards it asks.
     Local(Pending),
     /// For one participant.
     Single(Routed),
@@ -128,7 +129,8 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
-            Handling::Local | Handling::AnyShard => {
+            Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
+            Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
@@ -136,9 +138,9 @@ impl Session {
             }
             Handling::Transaction => return Ok(Element::Unwatch),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
-            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Later(_) => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
@@ -167,8 +169,11 @@ impl Session {
         }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
-        match context.engine.exec(commands, watch, self.client.proto()).await {
-            Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
+        match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
+            Ok(Executed::Replies(replies)) => {
+                commands.iter().for_each(|command| context.ring(command));
+                self.exec_replies(queue, replies).await;
+            }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
             Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
         }
@@ -180,7 +185,10 @@ impl Session {
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
-                Element::Local(pending) => self.alone_local(pending).await,
+                Element::Local(pending) => {
+                    // Nothing that may wait is queued as local.
+                    Box::pin(self.carry_out_now(pending)).await;
+                }
                 Element::Unwatch => self.reply(|reply| reply.simple("OK")),
                 Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),

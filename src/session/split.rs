@@ -19,7 +19,7 @@ pub(super) struct Plan {
 /// condition is the caller's to check.
 pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[(KeyRef, Place)]) -> Option<Plan> {
     let pairs = matches!(kind, SplitKind::Pairs | SplitKind::PairsIfAbsent);
-    if pairs && request.argc() % 2 == 0 {
+    if pairs && request.argc().is_multiple_of(2) {
         return None;
     }
     let name: &[u8] = if kind == SplitKind::PairsIfAbsent { b"MSET" } else { request.arg(0) };

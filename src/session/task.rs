@@ -13,6 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::blocking::Blocked;
 use super::dispatch::Step;
 use super::{Pending, Session};
 use crate::resp::RequestDecoder;
@@ -30,7 +31,7 @@ pub(super) struct Downstream {
 enum Shift {
     /// A request has to be carried out alone.
     Alone(Pending),
-    /// A request has to be sent again.
+    /// Requests have to be sent again.
     Again,
     /// The session is over.
     Over,
@@ -53,9 +54,17 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
     let mut downstream = Downstream { stream, input: BytesMut::new(), decoder: RequestDecoder::default(), ended: false };
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
-            Shift::Alone(pending) => session.alone(pending).await,
+            Shift::Alone(pending) => {
+                if let Some(blocked) = session.alone(pending).await
+                    && !downstream.wait_out(&mut session, blocked).await
+                {
+                    return;
+                }
+            }
             Shift::Again => {
-                if let Some(request) = session.window.take_again() {
+                while let Some(request) = session.window.take_again() {
+                    // It may wait for a lock: what is answered before it must not wait too.
+                    downstream.flush(&session).await;
                     session.again(request).await;
                 }
             }
@@ -69,19 +78,17 @@ impl Downstream {
         session.window.register(cx);
         loop {
             if session.window.wants_again() {
-                // It may have to wait for a lock; what is answered already need not.
-                let written = self.poll_write(session, cx);
-                return Poll::Ready(if written.is_ok() { Shift::Again } else { Shift::Over });
+                return Poll::Ready(Shift::Again);
             }
-            let advance = self.dispatch(session);
+            let advance = self.dispatch(session, cx);
             session.flush_runs();
-            if self.poll_write(session, cx).is_err() {
+            if self.poll_write(session, cx).is_err() || session.is_flooded() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
                 // What was written may have made room.
-                Advance::Full if session.has_room() => continue,
+                Advance::Full if session.has_room(cx) => continue,
                 Advance::Full | Advance::Blocked => return Poll::Pending,
                 Advance::Hungry => {}
             }
@@ -98,10 +105,47 @@ impl Downstream {
         }
     }
 
+    /// Looks after a client that waits until it was answered; false when it is gone. It is never dropped in the middle of a try: what
+    /// that fetches belongs to the client, or to nobody.
+    async fn wait_out(&mut self, session: &mut Session, mut blocked: Blocked) -> bool {
+        session.client.profile.blocked = true;
+        session.client.publish();
+        let stays = loop {
+            let waiting = session.context.waiting.len();
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| self.poll_gone(session, cx)) => break false,
+                () = blocked.rest(waiting) => {}
+            }
+            if session.attempt(&mut blocked).await {
+                break true;
+            }
+        };
+        session.client.profile.blocked = false;
+        session.client.publish();
+        stays
+    }
+
+    /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
+    fn poll_gone(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<()> {
+        session.window.register(cx);
+        if self.ended || self.poll_write(session, cx).is_err() {
+            return Poll::Ready(());
+        }
+        while self.input.len() < READ_BYTES_MAX {
+            match self.poll_read(session, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
+    }
+
     /// Sends on what has been read, as far as it may be sent now.
-    fn dispatch(&mut self, session: &mut Session) -> Advance {
+    fn dispatch(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Advance {
         while !session.closing {
-            if !session.has_room() {
+            if !session.has_room(cx) {
                 return Advance::Full;
             }
             let pending = match session.stalled.take() {
@@ -142,6 +186,11 @@ impl Downstream {
         self.input = if matches!(read, Poll::Ready(Ok(_))) { scratch.split() } else { BytesMut::new() };
         session.context.scratch.replace(scratch);
         read
+    }
+
+    /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
+    async fn flush(&mut self, session: &Session) {
+        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

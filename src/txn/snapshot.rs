@@ -50,7 +50,7 @@ impl Engine {
             if open.len() < shares.len() {
                 continue;
             }
-            let clean = join_all(open.iter_mut().map(Open::is_unchanged)).await;
+            let clean = join_all(open.iter_mut().map(|read| read.is_unchanged())).await;
             if clean.into_iter().all(|clean| clean) {
                 return Ok(in_order(count, open.into_iter().flat_map(|read| read.replies)));
             }
@@ -63,7 +63,7 @@ impl Engine {
 
     /// Watches, looks and reads at the participants of one share.
     async fn begin(&self, share: &Share<'_>, proto: Proto) -> Result<Begun, ExecError> {
-        let batches: Vec<Batch> = share.iter().map(|(place, part)| self.batch_of_part(*place, part)).collect::<Result<_, _>>()?;
+        let batches: Vec<Batch> = share.iter().map(|(place, part)| self.batch_of_part(*place, part, proto)).collect::<Result<_, _>>()?;
         let locks: Vec<LockKeys> = batches.iter().map(LockKeys::against).collect();
         let Some((place, _)) = share.first() else { return Err(ExecError::Unreachable) };
         let Some(node) = self.upstreams.primary(place.shard) else { return Err(ExecError::Unreachable) };
@@ -93,7 +93,7 @@ impl Engine {
             }
             read.extend(part.commands.iter().map(|(position, _)| *position).zip(frames.by_ref()));
         }
-        Ok(Begun::Read(Open { leased, locks, replies: read }))
+        Ok(Begun::Read(Box::new(Open { leased, locks, replies: read })))
     }
 }
 
@@ -111,7 +111,7 @@ fn by_connection(parts: &BTreeMap<Place, Part>) -> BTreeMap<(ShardId, u32), Shar
 
 /// What came of reading at one participant.
 enum Begun {
-    Read(Open),
+    Read(Box<Open>),
     Locked(Batch),
     /// The connection broke or the slot is moving.
     Again,

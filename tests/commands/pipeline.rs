@@ -81,7 +81,8 @@ fn two_hundred_commands_in_one_write_are_answered_in_order() {
 fn transactions_in_a_pipeline_are_answered_in_order_with_what_surrounds_them() {
     on_each(|stage| {
         let mut numbers = Numbers(11);
-        let queueable: Vec<&str> = ANYTHING.iter().copied().filter(|command| !command.starts_with("MSETNX")).collect();
+        // MSETNX over shards is not queued yet, and for WATCH Valkey has other words than Redis.
+        let queueable: Vec<&str> = ANYTHING.iter().copied().filter(|command| !["MSETNX X 1 Z 2", "WATCH X Y"].contains(command)).collect();
         for _ in 0..3 {
             let mut commands = Vec::new();
             while commands.len() < 200 {
