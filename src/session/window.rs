@@ -193,6 +193,11 @@ impl Window {
         self.inner.borrow().open == 0
     }
 
+    /// Whether requests must be sent again. Until they were, nothing that comes after them may be sent.
+    pub(super) fn is_again(&self) -> bool {
+        self.inner.borrow().again
+    }
+
     /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
     pub(super) fn wants_again(&self) -> bool {
         let inner = self.inner.borrow();
