@@ -7,6 +7,7 @@
 
 mod blocking;
 mod command_table;
+mod pubsub;
 mod script_reply;
 mod scripts;
 mod support;

@@ -23,6 +23,8 @@ pub enum Handling {
     Script,
     /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
     Transaction,
+    /// Publish and subscribe.
+    PubSub,
     /// weft answers it itself.
     Local,
     /// The answer is the same from every server, so that any may give it.
@@ -142,7 +144,6 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const PUBSUB: Handling = Handling::Later("publish and subscribe");
 const KEYSPACE: Handling = Handling::Later("commands over the whole keyspace");
 const SCRIPTS: Handling = Handling::Later("loading scripts and functions");
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
@@ -174,9 +175,9 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
     (Handling::Move, &["lmove", "rpoplpush"]),
     (Handling::Blocking, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
-    (PUBSUB, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
-    (PUBSUB, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
-    (PUBSUB, &["pubsub|shardnumsub"]),
+    (Handling::PubSub, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
+    (Handling::PubSub, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
+    (Handling::PubSub, &["pubsub|shardnumsub"]),
     (KEYSPACE, &["scan", "clusterscan", "keys", "dbsize", "randomkey", "flushall", "flushdb", "swapdb"]),
     (DATABASES, &["move"]),
     (SCRIPTS, &["script", "script|debug", "script|exists", "script|flush", "script|help", "script|kill", "script|load", "script|show"]),

@@ -34,6 +34,7 @@ impl Session {
             Handling::Keyed | Handling::Move | Handling::Split(_) => self.forward(pending),
             Handling::Blocking | Handling::Script | Handling::AnyShard => Step::Alone(pending),
             Handling::Transaction => self.transaction(pending),
+            Handling::PubSub => self.pubsub(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
             Handling::Refused(reason) => self.refuse(&error_reply::refused(pending.spec.name, reason)),

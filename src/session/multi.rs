@@ -124,7 +124,7 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
-            Handling::Local | Handling::AnyShard => {
+            Handling::Local | Handling::PubSub | Handling::AnyShard => {
                 if spec.name == "select" {
                     queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
                 }
@@ -174,6 +174,8 @@ impl Session {
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.
     async fn exec_replies(&mut self, queue: Queue, replies: Vec<Bytes>) {
         let mut replies = replies.into_iter();
+        // Messages that come meanwhile go behind the array.
+        let _messages = self.window.withhold();
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
