@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::{pubsub, rescue};
+use super::traffic::Traffic;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
 use crate::txn::{self, guarded};
@@ -465,39 +466,5 @@ impl ReplySink for Window {
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
-#[derive(Default)]
-struct Traffic {
-    counts: [[Count; 2]; 32],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count(u16);
-
-impl Count {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-
-    fn remove(&mut self) {
-        self.0 -= 1;
-    }
-
-    fn is_zero(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl Traffic {
-    fn count(&mut self, place: Place, write: bool) -> &mut Count {
-        let number = match place.slot {
-            Some(slot) => slot.index(),
-            None => place.shard.index() + place.db as usize * 5,
-        };
-        let len = self.counts.len();
-        &mut self.counts[number % len][usize::from(write)]
     }
 }
