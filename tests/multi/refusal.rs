@@ -60,6 +60,12 @@ fn a_transaction_that_writes_fails_whole_when_one_of_its_shards_is_out_of_memory
         client.must_queue(&format!("GET {z}"));
         client.must_queue(&format!("GET {y}"));
         client.must_reply("EXEC", Reply::Array(vec!["value".into(), Reply::Nil]));
+        let beside = format!("{{{y}}}2");
+        client.must_ok("MULTI");
+        client.must_queue(&format!("GET {y}"));
+        client.must_queue(&format!("EXISTS {y} {beside}"));
+        client.must_reply("EXEC", Reply::Array(vec![Reply::Nil, 0.into()]));
+        client.must_reply(&format!("MGET {y} {beside}"), Reply::Array(vec![Reply::Nil, Reply::Nil]));
 
         configure(stage, 1, "maxmemory 0");
         client.must_ok("MULTI");
