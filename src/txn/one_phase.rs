@@ -59,7 +59,9 @@ async fn read_watching(target: &Target, proto: Proto, batch: &Batch, wait: Durat
     }
     match &replies[..] {
         [watched, ..] if watched.first() == Some(&b'-') => refused(watched.clone()),
-        [_, found, values @ .., _, executed] if found.as_ref() == b":0\r\n" && executed.as_ref() == b"*0\r\n" => Attempt::Done(values.to_vec()),
+        [_, found, values @ .., _, executed] if found.as_ref() == b":0\r\n" && executed.as_ref() == b"*0\r\n" => {
+            Attempt::Done(values.to_vec())
+        }
         _ => Attempt::Locked(None),
     }
 }
