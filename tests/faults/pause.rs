@@ -3,7 +3,7 @@
 use weft::txn::Script;
 
 use super::*;
-use crate::support::{Fault, FaultProxy, Way};
+use crate::support::{Fault, FaultProxy, PATIENCE, Way, eventually};
 
 /// Stops the weft in the middle of `count` keys' transaction, when the bytes that contain `pattern` come along; then `meanwhile`; then
 /// lets it go on. The reply to EXEC.
@@ -59,6 +59,7 @@ fn a_coordinator_that_wakes_after_the_others_aborted_tries_again_and_tells_what_
     proxy.set(Way::Requests, Script::Prepare.sha1(), Fault::Hold);
     send_transaction(&mut client, increments(&keys));
     proxy.must_spring();
+    eventually(PATIENCE, "the other prepare has arrived", || left(&shards, &[]) == [(0, 't'), (0, 'x')]);
     first.process().pause();
     second.client().must_int(&format!("INCRBY {} 10", keys[0]), 10);
     assert_eq!(left(&shards, &[]), [(1, 't')]);
