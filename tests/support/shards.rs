@@ -79,6 +79,21 @@ impl Shards {
         });
     }
 
+    /// Adds a replica of the node at `index`, and waits until it has everything.
+    #[track_caller]
+    pub(crate) fn replica_of(&self, index: usize, flavor: Flavor) -> Server {
+        let (replica, first, primary) = (node(flavor), &self.servers[0], &self.servers[index]);
+        let id = primary.client().call("CLUSTER MYID").text().expect("a node has an id");
+        let mut client = replica.client();
+        client.must_ok(&format!("CLUSTER MEET {} {} {}", first.address().ip(), first.address().port(), bus_port(first)));
+        // It can follow a node only when it has heard of it.
+        eventually(PATIENCE, "the replica may follow", || client.call(&format!("CLUSTER REPLICATE {id}")) == Reply::ok());
+        eventually(PATIENCE, "the replica has everything", || {
+            client.call("INFO replication").text().is_some_and(|text| text.contains("master_link_status:up"))
+        });
+        replica
+    }
+
     /// Who knows where the slots are.
     pub(crate) fn mode(&self) -> Mode {
         self.mode
