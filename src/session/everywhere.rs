@@ -13,9 +13,10 @@
 //! | a shard answers an error | that error; others may have carried the command out |
 //! | a shard cannot be reached | `UNAVAILABLE … other shards may have carried the command out` |
 //!
-//! All of these commands can be repeated. Between MULTI and EXEC those that change data are refused; the others are answered when the
+//! All of these commands can be repeated. Between MULTI and EXEC those that change data or wait are refused; the others are answered when the
 //! queued commands have been carried out.
 
+mod acknowledge;
 mod config;
 mod cursor;
 mod keyspace;
@@ -28,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 pub use scripts::Scripts;
 
 use super::{Pending, Session};
-use crate::command::Handling;
+use crate::command::{Flags, Handling};
 use crate::resp::{Proto, ReplyWriter, Request, error_reply};
 use crate::route::{self, Routed};
 use crate::txn::ExecError;
@@ -44,7 +45,11 @@ impl Session {
         }
         let context = Rc::clone(&self.context);
         let proto = self.client.proto();
-        match context.engine.every_shard(&request, self.client.profile.db, proto).await {
+        let replies = match spec.flags.contains(Flags::BLOCKING) {
+            true => self.acknowledged(&request).await,
+            false => context.engine.every_shard(&request, self.client.profile.db, proto).await,
+        };
+        match replies {
             Ok(replies) => {
                 context.scripts.note(spec.name, &request);
                 self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));

@@ -125,6 +125,7 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
+            Handling::Everywhere if spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::NOT_IN_TRANSACTION.to_owned()),
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
             Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
                 if spec.name == "select" {
