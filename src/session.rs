@@ -6,6 +6,7 @@
 //! what needs no shard; `rescue` is the one place where an error becomes bytes.
 
 mod alone;
+mod blocking;
 mod client;
 mod connection;
 mod dispatch;
@@ -16,7 +17,9 @@ mod multi;
 mod registry;
 mod rescue;
 mod split;
+mod streams;
 mod task;
+mod transfer;
 mod window;
 
 use std::cell::RefCell;
@@ -28,6 +31,7 @@ use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+pub use blocking::lines::{Release, WaitingRoom};
 pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
@@ -41,7 +45,7 @@ use crate::resp::{Limits, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
 use crate::txn::Engine;
 use crate::txn::watch::Watch;
-use crate::upstream::Upstreams;
+use crate::upstream::{SharedConn, Upstreams};
 
 use forward::Runs;
 use multi::Queue;
@@ -59,6 +63,8 @@ pub struct Context {
     pub registry: Arc<ClientRegistry>,
     /// The users' scripts, for shards that forget them.
     pub scripts: Arc<Scripts>,
+    /// The clients of all workers that wait in blocking commands.
+    pub waiting: Arc<WaitingRoom>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.
@@ -91,6 +97,8 @@ struct Session {
     watch: Option<Watch>,
     /// A request that could not be sent yet; nothing behind it is looked at.
     stalled: Option<Pending>,
+    /// The connection that the last request went to: when it is full, nothing more is taken on.
+    last_conn: Option<Rc<SharedConn>>,
     /// Writes that were dispatched but not sent yet.
     runs: Runs,
     /// Nothing more is read; the session ends when all replies are written.
@@ -121,6 +129,7 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         mode: Mode::Plain,
         watch: None,
         stalled: None,
+        last_conn: None,
         runs: Runs::default(),
         closing: false,
     };
@@ -146,8 +155,17 @@ impl Session {
     }
 
     /// Whether one more request may be taken on; if not, the session's task is woken when that may have changed.
-    fn has_room(&self, _cx: &TaskContext<'_>) -> bool {
-        self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.out_len() < OUT_BYTES_HIGH
+    fn has_room(&self, cx: &TaskContext<'_>) -> bool {
+        let sent = match &self.last_conn {
+            Some(conn) => conn.poll_room(cx, self.context.config.upstream.pending_bytes_max).is_ready(),
+            None => true,
+        };
+        sent && self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.held() < OUT_BYTES_HIGH
+    }
+
+    /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.
+    fn is_flooded(&self) -> bool {
+        self.window.len() > 1 && self.window.held() > self.context.config.limits.client_output_bytes_max
     }
 
     /// Looks up what `request` asks for; what cannot be carried out is answered here.
@@ -185,5 +203,5 @@ impl Session {
     }
 }
 
-/// With more than this to be written, no further request of the client is looked at.
+/// With more than this held for the client, no further request of the client is looked at.
 const OUT_BYTES_HIGH: usize = 256 * 1024;

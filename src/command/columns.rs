@@ -15,6 +15,10 @@ pub enum Handling {
     Keyed,
     /// Works over keys of several participants.
     Split(SplitKind),
+    /// Takes an element from one key and adds it to another, which may be at another participant.
+    Move,
+    /// Waits until one of its keys has something.
+    Blocking,
     /// A user's script or function: goes where its keys are, on a leased connection.
     Script,
     /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
@@ -157,7 +161,6 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const BLOCKING: Handling = Handling::Later("blocking commands");
 const PUBSUB: Handling = Handling::Later("publish and subscribe");
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
 const USERS: Handling = Handling::Later("access control lists");
@@ -186,10 +189,11 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Local, &["ping", "echo", "hello", "auth", "select", "quit", "reset", "info", "time"]),
     (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
-    (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch"]),
+    (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
     (Handling::AnyShard, &["lolwut", "command|docs", "command|help", "client|help"]),
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
-    (BLOCKING, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
+    (Handling::Move, &["lmove", "rpoplpush"]),
+    (Handling::Blocking, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
     (PUBSUB, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
     (PUBSUB, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
     (PUBSUB, &["pubsub|shardnumsub"]),
@@ -214,7 +218,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (CONFIGURATION, &["config|rewrite", "config|set"]),
     (DEBUG, &["debug"]),
     (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source", "client|kill", "client|pause"]),
-    (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unblock", "client|unpause"]),
+    (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unpause"]),
     (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),
@@ -298,7 +302,7 @@ mod tests {
     fn no_script_is_asked_to_run_what_scripts_may_not() {
         for spec in all().filter(|spec| spec.script_reply != ScriptReply::Native) {
             assert!(!spec.flags.intersects(Flags::NOSCRIPT | Flags::BLOCKING), "{}", spec.name);
-            assert!(matches!(spec.handling, Handling::Keyed | Handling::Split(_)), "{}", spec.name);
+            assert!(matches!(spec.handling, Handling::Keyed | Handling::Move | Handling::Split(_)), "{}", spec.name);
         }
     }
 

@@ -73,6 +73,23 @@ pub const PROTECTED_MODE: &str = "DENIED weft is running in protected mode becau
                                   accepted from the loopback interface. If you want to connect from external computers, set a password in \
                                   the configuration and restart weft.";
 
+/// BLPOP and its kin with a time-out that is no number.
+pub const TIMEOUT_NOT_A_FLOAT: &str = "ERR timeout is not a float or out of range";
+/// XREAD BLOCK with a time-out that is no integer.
+pub const TIMEOUT_NOT_AN_INTEGER: &str = "ERR timeout is not an integer or out of range";
+/// A time-out below zero.
+pub const TIMEOUT_NEGATIVE: &str = "ERR timeout is negative";
+/// LMPOP and its kin with a number of keys that is none.
+pub const NUMKEYS: &str = "ERR numkeys should be greater than 0";
+/// LMPOP and its kin with a COUNT that is none.
+pub const COUNT: &str = "ERR count should be greater than 0";
+/// A command on a key that holds another type.
+pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+/// A blocking command that CLIENT UNBLOCK ended with ERROR.
+pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+/// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
+pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+
 /// A command with too few or too many arguments; `name` is the table's, in lower case (`get`, `client|id`).
 pub fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")

@@ -61,6 +61,7 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         engine,
         registry: Arc::clone(&shared.registry),
         scripts: Arc::clone(&shared.scripts),
+        waiting: Arc::clone(&shared.waiting),
         topology: shared.topology.clone(),
         settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
         identity: Arc::clone(&shared.identity),

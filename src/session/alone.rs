@@ -7,6 +7,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 
+use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
@@ -19,10 +20,12 @@ use crate::txn::{ExecError, Executed};
 
 impl Session {
     /// Carries out `pending` and appends its reply, unless the client does not want to hear it.
-    pub(super) async fn alone(&mut self, pending: Pending) {
+    ///
+    /// A client that has to wait for something comes back as [`Blocked`], to be looked after by the session's task.
+    pub(super) async fn alone(&mut self, pending: Pending) -> Option<Blocked> {
         let before = self.window.out_len();
         let heard = self.client.reply_mode == ReplyMode::On;
-        self.carry_out(pending).await;
+        let mut blocked = self.carry_out(pending).await;
         let muted = self.client.reply_mode.mutes();
         if !heard {
             self.client.reply_mode = self.client.reply_mode.next();
@@ -30,20 +33,29 @@ impl Session {
         if muted {
             self.window.with_out(|out| out.truncate(before));
         }
+        if let Some(blocked) = &mut blocked {
+            blocked.muted = muted;
+        }
+        blocked
     }
 
-    async fn carry_out(&mut self, pending: Pending) {
+    async fn carry_out(&mut self, pending: Pending) -> Option<Blocked> {
         if self.client.reply_mode != ReplyMode::On || matches!(self.mode, Mode::Multi(_)) {
             match self.dispatch_aloud(pending) {
-                Step::Sent => return self.settle().await,
+                Step::Sent => {
+                    self.settle().await;
+                    return None;
+                }
                 Step::Stalled(pending) | Step::Alone(pending) => return self.carry_out_now(pending).await,
             }
         }
-        self.carry_out_now(pending).await;
+        self.carry_out_now(pending).await
     }
 
-    pub(super) async fn carry_out_now(&mut self, pending: Pending) {
+    pub(super) async fn carry_out_now(&mut self, pending: Pending) -> Option<Blocked> {
         match pending.spec.handling {
+            Handling::Blocking => return self.block(pending).await,
+            Handling::Keyed if command::may_wait(pending.spec, &pending.request) => return self.block(pending).await,
             Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
             Handling::Transaction => self.watch(pending).await,
             Handling::Local | Handling::AnyShard => self.alone_local(pending).await,
@@ -51,6 +63,7 @@ impl Session {
             Handling::Disabled(text) => self.reply(|reply| reply.error(text)),
             _ => self.keyed_alone(pending).await,
         }
+        None
     }
 
     /// Sends a request of the window again.
@@ -63,9 +76,6 @@ impl Session {
 
     /// A command with keys.
     async fn keyed_alone(&mut self, Pending { spec, request }: Pending) {
-        if command::may_wait(spec, &request) {
-            return self.reply(|reply| reply.error(&error_reply::not_supported(&format!("{} that waits", spec.name))));
-        }
         let context = Rc::clone(&self.context);
         let map = context.upstreams.map();
         let (proto, strict) = (self.client.proto(), context.is_strict());
@@ -77,13 +87,23 @@ impl Session {
                     None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
                 };
             }
+            (Ok(Route::Several(keys)), Handling::Move) => return self.deliver(context.transfer(&request, &keys, proto).await),
+            (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
+                return self.deliver(context.read_streams(spec, &request, &keys, proto).await);
+            }
             (Ok(Route::Several(_)), _) => return self.reply(|reply| reply.error(&error_reply::several_shards(spec.name))),
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => route::anywhere(&map, spec, request),
             (Err(error), _) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
         };
         let result = match routed {
-            Some(routed) if spec.handling == Handling::Script => self.script(routed, proto, strict).await,
-            Some(routed) => context.engine.single(routed, proto, strict).await,
+            Some(routed) => {
+                let result = match spec.handling {
+                    Handling::Script => self.script(routed.clone(), proto, strict).await,
+                    _ => context.engine.single(routed.clone(), proto, strict).await,
+                };
+                context.ring(&routed);
+                result
+            }
             None => Err(ExecError::Unreachable),
         };
         self.deliver(result);

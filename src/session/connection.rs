@@ -33,6 +33,7 @@ impl Session {
             settings: &context.settings,
             redis_version: &shards.redis_version,
             clients: &context.registry,
+            waiting: &context.waiting,
         };
         let mut out = BytesMut::new();
         let call = Call { request: &pending.request, client: &mut self.client, context: &local, out: &mut out };
@@ -72,7 +73,7 @@ impl Session {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: 0,
+            blocked_clients: context.waiting.len(),
             metrics: &context.metrics.snapshot(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,

@@ -31,8 +31,8 @@ impl Session {
             return self.enqueue(pending);
         }
         match pending.spec.handling {
-            Handling::Keyed | Handling::Split(_) => self.forward(pending),
-            Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => Step::Alone(pending),
+            Handling::Keyed | Handling::Move | Handling::Split(_) => self.forward(pending),
+            Handling::Blocking | Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => Step::Alone(pending),
             Handling::Transaction => self.transaction(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),

@@ -58,6 +58,10 @@ impl Session {
 
     fn send(&mut self, routed: Routed, mode: Mode) -> Step {
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if write {
+            // Perhaps too early: who is woken by it looks again after a moment.
+            self.context.ring(&routed);
+        }
         if strict && write {
             return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
         }
@@ -81,13 +85,14 @@ impl Session {
         Step::Sent
     }
 
-    fn transmit(&self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
+    fn transmit(&mut self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
         let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else { return };
         let conn = node.shared(place.db, self.client.proto());
         let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         conn.send(sink, ticket, shape.frames(), |out| encode(out, &routed));
+        self.last_conn = Some(conn);
     }
 
     /// Adds a write to the run for its participant.
@@ -126,7 +131,9 @@ impl Session {
             let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
-            node.shared(place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+            let conn = node.shared(place.db, proto);
+            conn.send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+            self.last_conn = Some(conn);
         }
     }
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 use self::info::Sections;
+use super::WaitingRoom;
 use super::client::ClientState;
 use super::registry::ClientRegistry;
 use crate::command::{CommandSpec, Flags};
@@ -50,6 +51,8 @@ pub struct LocalContext<'a> {
     pub redis_version: &'a str,
     /// All clients.
     pub clients: &'a ClientRegistry,
+    /// Those that wait in blocking commands.
+    pub waiting: &'a WaitingRoom,
 }
 
 /// What the configuration says about connections.
@@ -147,6 +150,7 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "acl|list" => server::list(call),
         "module|list" => server::modules(call),
         "config|get" => LocalOutcome::Config,
+        "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         _ => LocalOutcome::NotLocal,
     }

@@ -134,9 +134,9 @@ impl Session {
                 return Ok(Element::Local(pending));
             }
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Later(_) if !spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::not_supported(spec.name)),
-            Handling::Keyed | Handling::Split(_) | Handling::Script | Handling::Transaction | Handling::Later(_) => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script | Handling::Transaction => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
@@ -164,8 +164,11 @@ impl Session {
         }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
-        match context.engine.exec(commands, watch, self.client.proto()).await {
-            Ok(Executed::Replies(replies)) => self.exec_replies(queue, replies).await,
+        match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
+            Ok(Executed::Replies(replies)) => {
+                commands.iter().for_each(|command| context.ring(command));
+                self.exec_replies(queue, replies).await;
+            }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
@@ -177,7 +180,10 @@ impl Session {
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
-                Element::Local(pending) => Box::pin(self.carry_out_now(pending)).await,
+                Element::Local(pending) => {
+                    // Nothing that may wait is queued as local.
+                    Box::pin(self.carry_out_now(pending)).await;
+                }
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();

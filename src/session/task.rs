@@ -13,6 +13,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::blocking::Blocked;
 use super::dispatch::Step;
 use super::{Pending, Session};
 use crate::resp::RequestDecoder;
@@ -51,7 +52,12 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
     let mut downstream = Downstream { stream, input: BytesMut::new(), decoder: RequestDecoder::default(), ended: false };
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
-            Shift::Alone(pending) => session.alone(pending).await,
+            Shift::Alone(pending) => {
+                if let Some(blocked) = session.alone(pending).await
+                    && !downstream.wait_out(&mut session, blocked).await {
+                        return;
+                    }
+            }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
                     session.again(request).await;
@@ -71,7 +77,7 @@ impl Downstream {
             }
             let advance = self.dispatch(session, cx);
             session.flush_runs();
-            if self.poll_write(session, cx).is_err() {
+            if self.poll_write(session, cx).is_err() || session.is_flooded() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
@@ -90,6 +96,43 @@ impl Downstream {
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Looks after a client that waits until it was answered; false when it is gone. It is never dropped in the middle of a try: what
+    /// that fetches belongs to the client, or to nobody.
+    async fn wait_out(&mut self, session: &mut Session, mut blocked: Blocked) -> bool {
+        session.client.profile.blocked = true;
+        session.client.publish();
+        let stays = loop {
+            let waiting = session.context.waiting.len();
+            tokio::select! {
+                biased;
+                () = poll_fn(|cx| self.poll_gone(session, cx)) => break false,
+                () = blocked.rest(waiting) => {}
+            }
+            if session.attempt(&mut blocked).await {
+                break true;
+            }
+        };
+        session.client.profile.blocked = false;
+        session.client.publish();
+        stays
+    }
+
+    /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
+    fn poll_gone(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<()> {
+        session.window.register(cx);
+        if self.ended || self.poll_write(session, cx).is_err() {
+            return Poll::Ready(());
+        }
+        while self.input.len() < READ_BYTES_MAX {
+            match self.poll_read(session, cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Pending
     }
 
     /// Sends on what has been read, as far as it may be sent now.

@@ -26,6 +26,8 @@ pub(super) struct Window {
 
 struct Inner {
     out: BytesMut,
+    /// Bytes of complete replies that wait for an earlier one.
+    held: usize,
     /// The number of the entry at the head.
     base: u64,
     entries: VecDeque<Entry>,
@@ -101,6 +103,7 @@ impl Window {
         Rc::new(Self {
             inner: RefCell::new(Inner {
                 out: BytesMut::new(),
+                held: 0,
                 base: 0,
                 entries: VecDeque::new(),
                 open: 0,
@@ -141,6 +144,7 @@ impl Window {
         }
         let mut reply = BytesMut::new();
         write(&mut reply);
+        inner.held += reply.len();
         inner.entries.push_back(Entry { state: State::Done(reply.freeze()), write: false, place: None, request: None });
     }
 
@@ -160,6 +164,12 @@ impl Window {
     /// How many bytes wait to be written to the client.
     pub(super) fn out_len(&self) -> usize {
         self.inner.borrow().out.len()
+    }
+
+    /// How many bytes of replies weft holds for the client, written to it in order or not.
+    pub(super) fn held(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.out.len() + inner.held
     }
 
     /// Gives `take` the bytes to write to the client.
@@ -294,6 +304,7 @@ impl Inner {
             self.base += 1;
             self.advance();
         } else {
+            self.held += reply.len();
             self.entries[index].state = State::Done(Bytes::copy_from_slice(reply));
         }
     }
@@ -309,7 +320,11 @@ impl Inner {
         let place = self.entries[index].place;
         self.entries[index].state = State::Again;
         for entry in self.entries.range_mut(index + 1..) {
-            if entry.place == place && !entry.write && matches!(entry.state, State::Done(_)) {
+            if let State::Done(reply) = &entry.state
+                && entry.place == place
+                && !entry.write
+            {
+                self.held = self.held.saturating_sub(reply.len());
                 entry.state = State::Again;
             }
         }
@@ -327,6 +342,7 @@ impl Inner {
     /// Moves what is complete at the head to the output.
     fn advance(&mut self) {
         while let Some(Entry { state: State::Done(reply), .. }) = self.entries.front() {
+            self.held = self.held.saturating_sub(reply.len());
             self.out.extend_from_slice(reply);
             self.entries.pop_front();
             self.base += 1;

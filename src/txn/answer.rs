@@ -160,7 +160,6 @@ fn parse_locked(text: &[u8]) -> Option<Locked> {
 }
 
 #[cfg(test)]
-#[expect(clippy::panic, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Call, LocalOutcome, integer};
 use crate::resp::{Request, error_reply};
+use crate::session::blocking::lines::Release;
 use crate::session::client::{Label, ReplyMode};
 use crate::session::registry::{ClientFilter, ClientKind};
 
@@ -115,6 +116,21 @@ pub(super) fn reply_mode(mut call: Call<'_>) -> LocalOutcome {
     } else if call.client.reply_mode != ReplyMode::Off {
         call.client.reply_mode = ReplyMode::SkipNext;
     }
+    LocalOutcome::Replied
+}
+
+/// `CLIENT UNBLOCK id [TIMEOUT|ERROR]`: 1 if that client waited.
+pub(super) fn unblock(mut call: Call<'_>) -> LocalOutcome {
+    let request = call.request;
+    let how = match request.args_from(3).next() {
+        None => Release::TimedOut,
+        Some(word) if word.eq_ignore_ascii_case(b"timeout") => Release::TimedOut,
+        Some(word) if word.eq_ignore_ascii_case(b"error") => Release::Error,
+        Some(_) => return call.error(error_reply::UNBLOCK_REASON),
+    };
+    let Some(id) = integer(call.arg(2)) else { return call.error(error_reply::NOT_AN_INTEGER) };
+    let released = u64::try_from(id).is_ok_and(|id| call.context.waiting.release(id, how));
+    call.reply().integer(i64::from(released));
     LocalOutcome::Replied
 }
 

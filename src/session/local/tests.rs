@@ -54,6 +54,7 @@ impl Connection {
             settings: &self.settings,
             redis_version: "7.0.15",
             clients: &self.clients,
+            waiting: &WaitingRoom::default(),
         };
         self.client.begin(spec.name, self.now);
         let outcome = answer(spec.name, Call { request: &request, client: &mut self.client, context: &context, out: &mut out });

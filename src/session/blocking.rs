@@ -1,0 +1,264 @@
+//! Commands that wait (BLPOP, BLMOVE, XREAD BLOCK and their kin), without keeping a shard waiting.
+//!
+//! A shard never sees them: a client that blocks there would need a connection of its own, and would be served past the locks of a
+//! transaction that is about to commit. Instead the command's form that does not wait is tried again and again, guarded like any
+//! other command, until something comes of it (protocol §7). Each try is atomic at its participant; keys of several participants are
+//! tried in the order in which they are named. Between tries a client costs a timer, not a connection.
+//!
+//! When to try: at once when this process writes one of the keys; else after a pause that grows from one millisecond to
+//! [`PAUSE_MAX`], and further where very many wait. Before a try that may change something, its keys are looked at without a lock
+//! check, which is a hint and no more, but many times cheaper.
+//!
+//! Who tries: of the clients of this process that wait for the same key, the one that came first; see [`lines`].
+//!
+//! A client that goes away stops waiting; only what a try was about to fetch at that moment is lost with it, as in Redis what was on
+//! its way to the client. A try whose outcome is unknown ends the waiting with an error that says so: trying again could take a second
+//! element for the first one.
+
+mod form;
+pub(super) mod lines;
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use tokio::time::Instant;
+
+use self::form::{Form, Try, is_nothing};
+use self::lines::{Family, Line, PlaceInLine, Release};
+use super::{Context, Pending, Session, rescue};
+use crate::command::{self, Access, Categories, Handling};
+use crate::resp::{Proto, Request, Value, error_reply};
+use crate::route::{self, Route, RouteError, Routed};
+use crate::txn::ExecError;
+
+/// A client that waits.
+pub(super) struct Blocked {
+    form: Form,
+    place: PlaceInLine,
+    deadline: Option<Instant>,
+    /// How long the next pause is.
+    pause: Duration,
+    /// How often it was tried.
+    tries: u32,
+    /// What the keys of streams looked like when nothing came of them.
+    seen: Vec<Bytes>,
+    /// A key that becomes something else is waited for, as if it had stayed away.
+    bears_other_types: bool,
+    /// The client does not want to hear the reply.
+    pub(super) muted: bool,
+}
+
+/// The first pause, and the longest as long as no more than [`CROWD`] clients wait.
+const PAUSE_MIN: Duration = Duration::from_millis(1);
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// With so many clients waiting, pauses get twice as long, and so on: the shards are asked no more often by ten thousand clients.
+const CROWD: u32 = 1000;
+
+/// Every so many looks at streams are followed by a try even if no entry was added: groups change too.
+const LOOKS: u32 = 16;
+
+impl Blocked {
+    /// Waits until it is worth trying again.
+    pub(super) async fn rest(&mut self, waiting: usize) {
+        let crowd = 1 + u32::try_from(waiting).unwrap_or(u32::MAX) / CROWD;
+        let jitter = 0.5 + fastrand::f64() / 2.0;
+        let again = self.place.is_next_anywhere().then(|| Instant::now() + (self.pause * crowd).mul_f64(jitter));
+        let until = [again, self.deadline].into_iter().flatten().min();
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        tokio::select! {
+            () = self.place.rung() => self.pause = PAUSE_MIN,
+            () = sleep_until(until) => {}
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.tries > 0 && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
+    }
+
+    /// Whether `error` is one that a client waits out: it says nothing about the client's request.
+    fn bears(&self, error: &[u8]) -> bool {
+        let other_type = self.bears_other_types && error.starts_with(b"-WRONGTYPE");
+        self.tries > 0 && (other_type || PASSING.iter().any(|code| error[1..].starts_with(code.as_bytes())))
+    }
+}
+
+/// What a server says that will say something else later.
+const PASSING: [&str; 7] = ["LOADING", "CLUSTERDOWN", "MASTERDOWN", "READONLY", "TRYAGAIN", "BUSY", "NOREPLICAS"];
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Session {
+    /// Carries out a blocking command as far as that goes without waiting: it was answered, or the client waits.
+    pub(super) async fn block(&mut self, Pending { spec, request }: Pending) -> Option<Blocked> {
+        let mut form = match form::form(spec.name, &request) {
+            Ok(form) => form,
+            Err(text) => {
+                self.reply(|reply| reply.error(text));
+                return None;
+            }
+        };
+        if let Err(error) = self.fix_ends(&mut form).await {
+            self.deliver(Err(error));
+            return None;
+        }
+        let db = self.client.profile.db;
+        let keys = form.tries.iter().flat_map(|each| &each.keys);
+        let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
+        let mut blocked = Blocked {
+            place: self.context.waiting.join(self.client.id(), lines),
+            deadline: form.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            pause: PAUSE_MIN,
+            tries: 0,
+            seen: Vec::new(),
+            bears_other_types: form.family != Family::Stream || !spec.is_write(),
+            muted: false,
+            form,
+        };
+        if self.attempt(&mut blocked).await { None } else { Some(blocked) }
+    }
+
+    /// Tries once for a client that waits. True when that is over: it was answered.
+    pub(super) async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
+        let result = match blocked.place.released() {
+            Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
+            Some(Release::TimedOut) => Ok(null(self.client.proto())),
+            None if blocked.is_over() => Ok(null(self.client.proto())),
+            None => match self.try_all(blocked).await {
+                Some(result) => result,
+                None => return false,
+            },
+        };
+        if !blocked.muted {
+            self.deliver(result);
+        }
+        true
+    }
+
+    async fn try_all(&mut self, blocked: &mut Blocked) -> Option<Result<Bytes, ExecError>> {
+        let (context, proto, db) = (Rc::clone(&self.context), self.client.proto(), self.client.profile.db);
+        for index in 0..blocked.form.tries.len() {
+            let each = blocked.form.tries[index].clone();
+            let family = blocked.form.family;
+            let is_next = each.keys.iter().any(|key| blocked.place.is_next(&Line { family, db, key: key.clone() }));
+            if !is_next || (blocked.tries > 0 && !context.looks_promising(&each, blocked, db).await) {
+                continue;
+            }
+            match context.try_once(&each, db, proto).await {
+                Ok(frame) => match each.reply(&frame, proto) {
+                    Some(reply) if reply.starts_with(b"-") && blocked.bears(&reply) => {}
+                    Some(reply) => return Some(Ok(reply)),
+                    None => {}
+                },
+                Err(ExecError::Unreachable | ExecError::LockWait) if blocked.tries > 0 => {}
+                Err(ExecError::Refused(error)) if blocked.bears(&error) => {}
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        blocked.tries = blocked.tries.saturating_add(1);
+        None
+    }
+
+    /// XREAD's `$` is the end of a stream at the beginning of the command, not at each try.
+    async fn fix_ends(&mut self, form: &mut Form) -> Result<(), ExecError> {
+        let [only] = &mut form.tries[..] else { return Ok(()) };
+        let first = only.request.argc() - only.keys.len();
+        if !only.request.arg(0).eq_ignore_ascii_case(b"XREAD") || !only.request.args_from(first).any(|id| id == b"$") {
+            return Ok(());
+        }
+        let mut args: Vec<Bytes> = (0..only.request.argc()).map(|index| only.request.arg_bytes(index)).collect();
+        for (key, id) in only.keys.iter().zip(&mut args[first..]).filter(|(_, id)| id.as_ref() == b"$") {
+            let newest = Request::new(&[b"XREVRANGE", &key[..], b"+", b"-", b"COUNT", b"1"]);
+            let reply = self.context.single(&newest, self.client.profile.db, Proto::Resp2, self.context.is_strict()).await?;
+            if reply.starts_with(b"-") {
+                return Err(ExecError::Refused(reply));
+            }
+            let newest = Value::parse(&reply).ok().and_then(|reply| reply.items()?.first()?.items()?.first()?.text().cloned());
+            *id = newest.unwrap_or(Bytes::from_static(b"0-0"));
+        }
+        only.request = Request::new(&args);
+        Ok(())
+    }
+}
+
+impl Context {
+    /// The writer of `routed` rings for those who wait for its keys.
+    pub(super) fn ring(&self, routed: &Routed) {
+        if self.waiting.is_empty() || !routed.spec.own_categories.intersects(WAITED_FOR) {
+            return;
+        }
+        for key in routed.keys.iter().filter(|key| key.access == Access::Write) {
+            self.waiting.ring(routed.place.db, &routed.request.arg_bytes(key.index as usize));
+        }
+    }
+
+    /// A look at the keys of `each` without a lock check: whether a try may come to something.
+    async fn looks_promising(&self, each: &Try, blocked: &mut Blocked, db: u32) -> bool {
+        let stream = blocked.form.family == Family::Stream;
+        let looks = each.keys.iter().map(async |key| {
+            let request = if stream {
+                Request::new(&[b"XREVRANGE", &key[..], b"+", b"-", b"COUNT", b"1"])
+            } else {
+                Request::new(&[b"EXISTS", &key[..]])
+            };
+            self.single(&request, db, Proto::Resp2, false).await
+        });
+        match try_join_all(looks).await {
+            Ok(looks) if stream => {
+                let changed = looks != blocked.seen || blocked.tries.is_multiple_of(LOOKS);
+                blocked.seen = looks;
+                changed
+            }
+            Ok(looks) => looks.iter().any(|look| look.as_ref() != b":0\r\n"),
+            Err(_) => false,
+        }
+    }
+
+    async fn try_once(&self, each: &Try, db: u32, proto: Proto) -> Result<Bytes, ExecError> {
+        let map = self.upstreams.map();
+        let Ok(spec) = command::lookup(&each.request) else { return Err(ExecError::Unreachable) };
+        match (route::route(&map, db, spec, &each.request), spec.handling) {
+            (Ok(Route::Several(keys)), Handling::Move) => self.transfer(&each.request, &keys, proto).await,
+            (Ok(Route::Several(keys)), _) => self.read_streams(spec, &each.request, &keys, proto).await,
+            _ => self.single(&each.request, db, proto, self.is_strict()).await,
+        }
+    }
+
+    /// Carries out a request all of whose keys are at one participant.
+    pub(super) async fn single(&self, request: &Request, db: u32, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
+        let map = self.upstreams.map();
+        let Ok(spec) = command::lookup(request) else { return Err(ExecError::Unreachable) };
+        let routed = match route::route(&map, db, spec, request) {
+            Ok(Route::One(routed)) => routed,
+            Ok(Route::Several(_)) => return Err(ExecError::Rejected(error_reply::several_shards(spec.name))),
+            Err(RouteError::Keys(error)) if rescue::is_the_shards_to_tell(error) => {
+                route::anywhere(&map, spec, request.clone()).ok_or(ExecError::Unreachable)?
+            }
+            Err(error) => return Err(ExecError::Rejected(rescue::route(&error, spec))),
+        };
+        let result = self.engine.single(routed.clone(), proto, strict).await;
+        if result.as_ref().is_ok_and(|reply| !is_nothing(reply)) && routed.writes() {
+            self.ring(&routed);
+        }
+        result
+    }
+}
+
+/// The kinds of commands that can give somebody what they wait for.
+const WAITED_FOR: Categories =
+    Categories::LIST.union(Categories::SORTEDSET).union(Categories::STREAM).union(Categories::KEYSPACE).union(Categories::SCRIPTING);
+
+/// What a client gets whose time is over.
+fn null(proto: Proto) -> Bytes {
+    Bytes::from_static(match proto {
+        Proto::Resp2 => b"*-1\r\n",
+        Proto::Resp3 => b"_\r\n",
+    })
+}
