@@ -95,6 +95,8 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Keyed => "where its keys are; all of them in one participant".to_owned(),
         Handling::Split(SplitKind::Values | SplitKind::Count) if !spec.is_write() => "over all shards, as one snapshot".to_owned(),
         Handling::Split(_) => "over all shards, as one transaction".to_owned(),
+        Handling::Move => "from one key to another, over all shards, as one transaction".to_owned(),
+        Handling::Blocking => "waiting, for keys of all shards".to_owned(),
         Handling::Script => "a script: where its keys are, on a connection of its own".to_owned(),
         Handling::Transaction => "transactions, over all shards".to_owned(),
         Handling::Local => "weft itself".to_owned(),
@@ -113,8 +115,19 @@ fn how(spec: &CommandSpec) -> String {
 
 /// What most clients send comes first, what does not work last.
 fn order(how: &str) -> usize {
-    const BEGINNINGS: [&str; 9] =
-        ["where its keys", "over all", "transactions", "a script", "every shard", "any shard", "weft itself", "an error", "refused"];
+    const BEGINNINGS: [&str; 11] = [
+        "where its keys",
+        "over all",
+        "from one",
+        "waiting",
+        "transactions",
+        "a script",
+        "every shard",
+        "any shard",
+        "weft itself",
+        "an error",
+        "refused",
+    ];
     BEGINNINGS.iter().position(|beginning| how.starts_with(beginning)).unwrap_or(BEGINNINGS.len())
 }
 

@@ -28,6 +28,10 @@ fn a_script_is_loaded_on_every_shard() {
         client.must_err(&format!("EVALSHA {digest} 1 k"), "NOSCRIPT");
         // weft's own scripts were flushed too, and come back.
         client.must_ok("SET k v");
+        client.must_ok("SCRIPT FLUSH SYNC");
+        client.must_ok("MULTI");
+        (0..3).for_each(|index| client.must_queue(&format!("SET {} w", shards.key_on(index, "k"))));
+        client.must_reply("EXEC", Reply::array([Reply::ok(), Reply::ok(), Reply::ok()]));
         client.must_err("SCRIPT KILL", "NOTBUSY");
         client.must_err("SCRIPT FLUSH NONSENSE", "ERR SCRIPT FLUSH only support SYNC|ASYNC option");
     }

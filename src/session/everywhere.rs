@@ -6,7 +6,7 @@
 //! No guarantee: the shards do not act at the same instant, and no locks are respected. A client that looks at another shard in between
 //! sees FLUSHALL done here and not yet there; of a transaction that commits meanwhile, KEYS and DBSIZE may count one shard's part
 //! without the other's. Making them atomic would stop every client of every shard for as long as the slowest one takes. A FLUSHALL in the
-//! middle of another's commit ends like a failover that lost it: the commit's coordinator applies the transaction again.
+//! middle of another's commit is to it like a failover that lost its records: the transaction is applied anew, or not at all.
 //!
 //! | what goes wrong | what the client is told |
 //! |---|---|
