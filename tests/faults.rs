@@ -4,17 +4,18 @@
 //! Every test runs real servers and at least one weft; most a second one, which has to live with what the first left behind. Deaths are
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
-//mod crash;
-//mod locks;
+mod crash;
+mod locks;
+mod lost;
 mod native;
-//mod pause;
-//mod refusal;
+mod pause;
+mod refusal;
 mod sweep;
-//mod wire;
+mod wire;
 
 use std::time::Duration;
 
-use crate::support::{Client, Mode, Flavor, Reply, Setup, Shards, Weft};
+use crate::support::{Client, Flavor, Mode, Reply, Setup, Shards, Weft};
 
 /// Short, so that tests need not wait for it; long enough that a busy machine does not outlast it between two steps.
 const LEASE: Duration = Duration::from_millis(500);

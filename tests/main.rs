@@ -7,9 +7,12 @@
 
 mod blocking;
 mod command_table;
+mod commands;
 mod deploy;
 mod faults;
 mod keyspace;
+mod multi;
+mod python;
 mod readme;
 mod script_reply;
 mod scripts;

@@ -31,6 +31,8 @@ struct Inner {
     /// The number of the entry at the head.
     base: u64,
     entries: VecDeque<Entry>,
+    /// What stands behind the request that is being carried out again, whose reply goes out before them.
+    behind: VecDeque<Entry>,
     /// Entries of which a frame is still to come.
     open: usize,
     /// Some entry has to be sent again.
@@ -106,6 +108,7 @@ impl Window {
                 held: 0,
                 base: 0,
                 entries: VecDeque::new(),
+                behind: VecDeque::new(),
                 open: 0,
                 again: false,
                 traffic: Traffic::default(),
@@ -190,20 +193,29 @@ impl Window {
         self.inner.borrow().open == 0
     }
 
+    /// Whether requests must be sent again. Until they were, nothing that comes after them may be sent.
+    pub(super) fn is_again(&self) -> bool {
+        self.inner.borrow().again
+    }
+
     /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
     pub(super) fn wants_again(&self) -> bool {
         let inner = self.inner.borrow();
         inner.again && inner.open == 0
     }
 
-    /// The request at the head, to be carried out again by the session, which then appends its reply to the output itself.
-    /// `None` when there is none left; complete entries before it have moved to the output.
+    /// The first request that is to be carried out again; what was complete before it has moved to the output. What stands behind it is
+    /// set aside until the next call, so that the reply that the session appends comes out in its place. `None` when there is none left.
+    /// Nothing may be in flight.
     pub(super) fn take_again(&self) -> Option<Request> {
         let mut inner = self.inner.borrow_mut();
+        let mut behind = std::mem::take(&mut inner.behind);
+        inner.entries.append(&mut behind);
         inner.advance();
         match inner.entries.pop_front() {
             Some(Entry { state: State::Again, request: Some(request), .. }) => {
                 inner.base += 1;
+                inner.behind = std::mem::take(&mut inner.entries);
                 Some(request)
             }
             Some(other) => {

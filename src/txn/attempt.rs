@@ -141,7 +141,8 @@ impl Engine {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Locked(locked) => {
-                    self.wait_for_lock(batch, locked, tries).await;
+                    // Resolving the owner may take longer, when a shard is away: whoever meets it next goes on.
+                    let _ = tokio::time::timeout_at(start + self.config.lock_wait_timeout, self.wait_for_lock(batch, locked, tries)).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {

@@ -68,8 +68,10 @@ impl Member {
             Step::Commit => self.commit(engine, terms, at).await,
             Step::Reapply => {
                 let request = reapply::request(terms, &self.batch, &self.run_id(engine));
-                let read = |reply: &Bytes| reapply::answer(reply, commands).map(|answer| Event::Reapply(at, answer));
-                self.eval(engine, terms.proto, at, step, &request, read).await
+                match self.eval(engine, terms.proto, at, step, &request, |reply| reapply::answer(reply, commands)).await {
+                    Ok(reapply::Answer::Found(State::Prepared)) => self.commit(engine, terms, at).await,
+                    answer => answer.map(|answer| Event::Reapply(at, answer)),
+                }
             }
             Step::Abort => {
                 let request = abort::request(terms.tid, participant, &self.batch.keys);

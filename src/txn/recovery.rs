@@ -37,7 +37,8 @@ struct Claim<'a> {
 
 impl<'a> Claim<'a> {
     fn new(engine: &'a Engine, tid: TxnId) -> Option<Self> {
-        engine.resolving.borrow_mut().insert(tid).then_some(Self { engine, tid })
+        let free = engine.resolving.borrow_mut().insert(tid);
+        free.then(|| Self { engine, tid })
     }
 }
 

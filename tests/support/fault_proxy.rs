@@ -4,6 +4,7 @@
 //! What is held or cut never reaches the other side: a request cut here was not executed, a reply cut here was. So the tests know what
 //! happened at the shard without a race.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -43,9 +44,8 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    trap: Option<Trap>,
-    /// A trap has sprung since the last one was set.
-    sprung: bool,
+    /// They spring in this order, each once.
+    traps: VecDeque<Trap>,
     holding: bool,
     ended: bool,
     streams: Vec<TcpStream>,
@@ -84,27 +84,25 @@ impl FaultProxy {
         self.address
     }
 
-    /// Lets `fault` befall the next bytes that go `way` and contain `pattern`; once.
+    /// Lets `fault` befall the next bytes that go `way` and contain `pattern`; once, and after the faults that were set before.
     pub(crate) fn set(&self, way: Way, pattern: impl AsRef<[u8]>, fault: Fault) {
         self.set_after(0, way, pattern, fault);
     }
 
     /// Like [`Self::set`], after `passes` others with the pattern have passed.
     pub(crate) fn set_after(&self, passes: usize, way: Way, pattern: impl AsRef<[u8]>, fault: Fault) {
-        let mut state = self.shared.lock();
-        state.sprung = false;
-        state.trap = Some(Trap { way, pattern: pattern.as_ref().to_vec(), passes, fault });
+        self.shared.lock().traps.push_back(Trap { way, pattern: pattern.as_ref().to_vec(), passes, fault });
     }
 
-    /// Waits until the fault has happened.
+    /// Waits until every fault has happened.
     #[track_caller]
     pub(crate) fn must_spring(&self) {
         eventually(PATIENCE, "the bytes that the fault waits for come along", || self.has_sprung());
     }
 
-    /// Whether the fault has happened.
+    /// Whether every fault has happened.
     pub(crate) fn has_sprung(&self) -> bool {
-        self.shared.lock().sprung
+        self.shared.lock().traps.is_empty()
     }
 
     /// Lets go of what is held.
@@ -166,14 +164,13 @@ impl Shared {
 
     fn spring(&self, way: Way, chunk: &[u8]) -> Option<Fault> {
         let mut state = self.lock();
-        let trap = state.trap.as_mut().filter(|trap| trap.way == way && contains(chunk, &trap.pattern))?;
+        let trap = state.traps.front_mut().filter(|trap| trap.way == way && contains(chunk, &trap.pattern))?;
         if trap.passes > 0 {
             trap.passes -= 1;
             return None;
         }
         let fault = trap.fault;
-        state.trap = None;
-        state.sprung = true;
+        state.traps.pop_front();
         state.holding |= fault == Fault::Hold;
         Some(fault)
     }

@@ -8,7 +8,5 @@ if state == 'committed' then return committed(record) end
 if state ~= 'prepared' then return { state or 'gone' } end
 if #KEYS ~= 1 + 3 * #modes then return { err = 'ERR weft commit: these are not the keys of the record' } end
 local commands = cmsgpack.unpack(batch)
-for _, command in ipairs(commands) do
-  if command[1] == 'n' then return { 'native', commands } end
-end
+if native(commands) then return { 'native', commands } end
 return finish(record, tid, modes, commands, proto, ARGV[2])
