@@ -130,7 +130,12 @@ impl Session {
         }
         match spec.handling {
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
-            Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
+            Handling::Local
+            | Handling::PubSub
+            | Handling::AnyShard
+            | Handling::Everywhere
+            | Handling::Keyspace(_)
+            | Handling::Disabled(_) => {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }

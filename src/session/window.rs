@@ -5,6 +5,8 @@
 //! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
 //! session sends all of them anew, in order, when nothing is in flight any more.
 
+mod traffic;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use self::traffic::Traffic;
 use super::{pubsub, rescue};
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
@@ -466,39 +469,5 @@ impl ReplySink for Window {
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
-#[derive(Default)]
-struct Traffic {
-    counts: [[Count; 2]; 32],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count(u16);
-
-impl Count {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-
-    fn remove(&mut self) {
-        self.0 -= 1;
-    }
-
-    fn is_zero(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl Traffic {
-    fn count(&mut self, place: Place, write: bool) -> &mut Count {
-        let number = match place.slot {
-            Some(slot) => slot.index(),
-            None => place.shard.index() + place.db as usize * 5,
-        };
-        let len = self.counts.len();
-        &mut self.counts[number % len][usize::from(write)]
     }
 }
