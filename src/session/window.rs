@@ -5,6 +5,8 @@
 //! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
 //! session sends all of them anew, in order, when nothing is in flight any more.
 
+mod traffic;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use self::traffic::Traffic;
 use super::{pubsub, rescue};
 use super::traffic::Traffic;
 use crate::resp::{Proto, ReplyWriter, Request};
