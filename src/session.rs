@@ -14,6 +14,7 @@ mod everywhere;
 mod forward;
 pub mod local;
 mod multi;
+mod pubsub;
 mod registry;
 mod rescue;
 mod split;
@@ -36,12 +37,14 @@ pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
+pub use pubsub::census::Census;
+pub use pubsub::hub::Hub;
 pub use registry::{ClientRegistry, Registration};
 
 use crate::command::{CommandSpec, LookupError};
 use crate::config::{Config, Isolation};
 use crate::metrics::{Counter, Metrics, WorkerMetrics};
-use crate::resp::{Limits, ProtocolError, ReplyWriter, Request, error_reply};
+use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
 use crate::txn::Engine;
 use crate::txn::watch::Watch;
@@ -49,6 +52,7 @@ use crate::upstream::{SharedConn, Upstreams};
 
 use forward::Runs;
 use multi::Queue;
+use pubsub::Subscriptions;
 use window::Window;
 
 /// What the sessions of a worker share.
@@ -65,6 +69,8 @@ pub struct Context {
     pub scripts: Arc<Scripts>,
     /// The clients of all workers that wait in blocking commands.
     pub waiting: Arc<WaitingRoom>,
+    /// What this worker's clients listen to.
+    pub hub: Rc<Hub>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.
@@ -93,6 +99,7 @@ struct Session {
     _registration: Registration,
     window: Rc<Window>,
     mode: Mode,
+    subscriptions: Subscriptions,
     /// The keys that EXEC depends on.
     watch: Option<Watch>,
     /// A request that could not be sent yet; nothing behind it is looked at.
@@ -121,11 +128,13 @@ struct Pending {
 
 /// Serves a client until it goes or is sent away.
 pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
+    let window = Window::new();
     let session = Session {
+        subscriptions: Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window)),
         context,
         client,
         _registration: registration,
-        window: Window::new(),
+        window,
         mode: Mode::Plain,
         watch: None,
         stalled: None,
@@ -175,6 +184,11 @@ impl Session {
     fn admit(&mut self, request: Request) -> Option<Pending> {
         match crate::command::lookup(&request) {
             Ok(spec) if !local::needs_auth(&self.client, spec) => {
+                if self.is_listening() && !pubsub::is_for_listeners(spec) {
+                    self.spoil();
+                    self.reply(|reply| reply.error(&error_reply::listening(spec.name)));
+                    return None;
+                }
                 self.client.begin(spec.name, self.context.engine.now());
                 self.context.counts.count(Counter::Commands);
                 return Some(Pending { spec, request });
@@ -192,6 +206,11 @@ impl Session {
             }
         }
         None
+    }
+
+    /// Whether the client reads messages, and can read little else.
+    fn is_listening(&self) -> bool {
+        self.client.proto() == Proto::Resp2 && self.client.profile.subscriptions.any()
     }
 
     /// Refuses a request before it is anything, which the client hears if it hears replies at all.

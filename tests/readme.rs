@@ -97,6 +97,7 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Split(_) => "over all shards, as one transaction".to_owned(),
         Handling::Move => "where its keys are; over two shards, as one transaction".to_owned(),
         Handling::Blocking => "waits in weft, never at a shard; over all shards".to_owned(),
+        Handling::PubSub => "publish and subscribe, across shards and proxies".to_owned(),
         Handling::Script => "a script: where its keys are, on a connection of its own".to_owned(),
         Handling::Transaction => "transactions, over all shards".to_owned(),
         Handling::Local => "weft itself".to_owned(),
@@ -113,12 +114,13 @@ fn how(spec: &CommandSpec) -> String {
 
 /// What most clients send comes first, what does not work last.
 fn order(how: &str) -> usize {
-    const BEGINNINGS: [&str; 10] = [
+    const BEGINNINGS: [&str; 11] = [
         "where its keys",
         "over all",
         "waits",
         "transactions",
         "a script",
+        "publish",
         "every shard",
         "any shard",
         "weft itself",

@@ -116,6 +116,11 @@ pub fn unknown_command<'a>(name: &[u8], args: impl IntoIterator<Item = &'a [u8]>
     format!("ERR unknown command '{name}', with args beginning with: {}", String::from_utf8_lossy(&shown))
 }
 
+/// A command that a RESP2 client may not send while it listens to channels.
+pub fn listening(name: &str) -> String {
+    format!("ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
+}
+
 /// A subcommand that does not exist; `command` is its container.
 pub fn unknown_subcommand(command: &str, subcommand: &[u8]) -> String {
     let shown = String::from_utf8_lossy(shown_part(subcommand, SHOWN_MAX));

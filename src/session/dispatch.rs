@@ -39,6 +39,7 @@ impl Session {
                 Step::Alone(pending)
             }
             Handling::Transaction => self.transaction(pending),
+            Handling::PubSub => self.pubsub(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
             Handling::Disabled(text) => self.refuse(text),

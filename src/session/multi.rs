@@ -131,7 +131,7 @@ impl Session {
         match spec.handling {
             Handling::Everywhere if spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::NOT_IN_TRANSACTION.to_owned()),
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
-            Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {
+            Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
@@ -184,6 +184,8 @@ impl Session {
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.
     async fn exec_replies(&mut self, queue: Queue, replies: Vec<Bytes>) {
         let mut replies = replies.into_iter();
+        // Messages that come meanwhile go behind the array.
+        let _messages = self.window.withhold();
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {

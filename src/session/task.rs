@@ -77,6 +77,9 @@ impl Downstream {
     fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
         loop {
+            if session.window.is_overrun() {
+                return Poll::Ready(Shift::Over);
+            }
             if session.window.wants_again() {
                 return Poll::Ready(Shift::Again);
             }
@@ -129,7 +132,7 @@ impl Downstream {
     /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
     fn poll_gone(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<()> {
         session.window.register(cx);
-        if self.ended || self.poll_write(session, cx).is_err() {
+        if self.ended || session.window.is_overrun() || self.poll_write(session, cx).is_err() {
             return Poll::Ready(());
         }
         while self.input.len() < READ_BYTES_MAX {
