@@ -20,6 +20,7 @@ mod rescue;
 mod split;
 mod streams;
 mod task;
+mod traffic;
 mod transfer;
 mod window;
 

@@ -5,6 +5,7 @@
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
 mod crash;
+mod failover;
 mod locks;
 mod lost;
 mod native;

@@ -40,6 +40,11 @@ fn redis_py_asyncio_shares_a_pool_of_connections() {
 }
 
 #[test]
+fn redis_py_locks_exclude_each_other() {
+    on_each(|stage| must_run(stage, "locks.py"));
+}
+
+#[test]
 fn redis_cli_reads_commands_from_a_pipe() {
     on_each(|stage| {
         let [x, y, z] = stage.keys();

@@ -138,8 +138,8 @@ impl Session {
                 return Ok(Element::Local(pending));
             }
             Handling::Transaction => return Ok(Element::Unwatch),
-            Handling::Disabled(text) => return Err(text.to_owned()),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Disabled(text) => return Err(text.to_owned()),
             Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
             Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script => {}

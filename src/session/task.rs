@@ -193,7 +193,7 @@ impl Downstream {
 
     /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
     async fn flush(&mut self, session: &Session) {
-        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_write(session, cx))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

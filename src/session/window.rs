@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::{pubsub, rescue};
+use super::traffic::Traffic;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
 use crate::txn::{self, guarded};
@@ -337,7 +338,8 @@ impl Inner {
     fn finish_atomic(&mut self, index: usize, frame: &[u8]) {
         let State::Atomic { error, .. } = &mut self.entries[index].state else { return };
         match error.take() {
-            Some(error) if !error.is_empty() => self.done(index, &error),
+            // A server that is out of memory takes no command behind MULTI; there is another way to read.
+            Some(error) if !error.is_empty() && !error.starts_with(b"-OOM") => self.done(index, &error),
             _ => match frame.strip_prefix(b"*2\r\n:0\r\n") {
                 Some(reply) => self.done(index, reply),
                 None => self.send_again(index),
@@ -465,39 +467,5 @@ impl ReplySink for Window {
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
-#[derive(Default)]
-struct Traffic {
-    counts: [[Count; 2]; 32],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count(u16);
-
-impl Count {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-
-    fn remove(&mut self) {
-        self.0 -= 1;
-    }
-
-    fn is_zero(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl Traffic {
-    fn count(&mut self, place: Place, write: bool) -> &mut Count {
-        let number = match place.slot {
-            Some(slot) => slot.index(),
-            None => place.shard.index() + place.db as usize * 5,
-        };
-        let len = self.counts.len();
-        &mut self.counts[number % len][usize::from(write)]
     }
 }

@@ -77,7 +77,7 @@ fn client_reply_off_and_skip_mute_exactly_what_redis_mutes() {
             "CLIENT REPLY OFF\r\nINCR {x}\r\nGET {x}\r\nMGET {x} {y}\r\nNOSUCH\r\nGET\r\nPING\r\nCLIENT REPLY ON\r\nINCR {x}\r\n"
         ));
         client.must_receive("+OK\r\n:4\r\n");
-        client.send_raw(format!("CLIENT REPLY SKIP\r\nPING\r\nPING one\r\nCLIENT REPLY SKIP\r\nNOSUCH\r\nPING two\r\n"));
+        client.send_raw("CLIENT REPLY SKIP\r\nPING\r\nPING one\r\nCLIENT REPLY SKIP\r\nNOSUCH\r\nPING two\r\n");
         client.must_receive("$3\r\none\r\n$3\r\ntwo\r\n");
         client.send_raw(format!("CLIENT REPLY OFF\r\nMULTI\r\nINCR {x}\r\nINCR {y}\r\nEXEC\r\nWATCH {z}\r\nSET {z} 1\r\n"));
         client.send_raw(format!("MULTI\r\nINCR {y}\r\nEXEC\r\nCLIENT REPLY ON\r\nMGET {x} {y}\r\n"));

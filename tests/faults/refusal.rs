@@ -62,6 +62,24 @@ fn a_prepare_that_is_refused_has_applied_nothing() {
 }
 
 #[test]
+fn shards_that_may_evict_records_get_no_transaction_with_others() {
+    let shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    shards.servers()[1].client().must_ok("CONFIG SET maxmemory-policy allkeys-lru");
+    let weft = setup(&shards).start();
+    let mut client = weft.client();
+    send_transaction(&mut client, increments(&keys));
+    assert!(matches!(client.receive(), Reply::Error(text) if text.contains("allkeys-lru") && text.contains("allow_eviction")));
+    // One shard alone leaves no record.
+    send_transaction(&mut client, increments(&keys[1..]));
+    assert_eq!(client.receive(), integers([1]));
+    let daring = setup(&shards).set("transactions.allow_eviction", true).start();
+    let mut client = daring.client();
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([1, 2]));
+}
+
+#[test]
 fn a_commit_runs_although_the_memory_is_full() {
     let (shards, proxy, _weft, mut client, _keys) = held_at(Script::Commit);
     shards.servers()[1].client().must_ok("CONFIG SET maxmemory 1");
