@@ -114,12 +114,13 @@ fn how(spec: &CommandSpec) -> String {
 
 /// What most clients send comes first, what does not work last.
 fn order(how: &str) -> usize {
-    const BEGINNINGS: [&str; 10] = [
+    const BEGINNINGS: [&str; 11] = [
         "where its keys",
         "over all",
         "waits",
         "transactions",
         "a script",
+        "publish",
         "every shard",
         "any shard",
         "weft itself",
