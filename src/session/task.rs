@@ -185,7 +185,11 @@ impl Downstream {
 
     /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
     async fn flush(&mut self, session: &Session) {
-        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
+        poll_fn(|cx| {
+            let _ = self.poll_write(session, cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

@@ -130,8 +130,12 @@ impl Driver {
                     // The client may have gone.
                     let _ = tell.take().map(|tell| tell.send(outcome));
                 }
-                Action::Repair(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again"),
-                Action::Torn(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good"),
+                Action::Repair(at) => {
+                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again")
+                }
+                Action::Torn(at) => {
+                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
+                }
                 Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),
                 Action::Done => return false,
             }
