@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
+use crate::session::{Census, ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
 use crate::topology::Topology;
 
 /// What all workers share.
@@ -27,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<ClientRegistry>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
+    pub(crate) census: Arc<Census>,
     pub(crate) identity: Arc<ServerIdentity>,
     pub(crate) metrics: Arc<Metrics>,
     /// One for each worker.
@@ -66,6 +67,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
         scripts: Arc::default(),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
+        census: Arc::default(),
         identity: Arc::new(identity(&config, workers)),
         counts: (0..workers).map(|_| metrics.worker()).collect(),
         metrics,

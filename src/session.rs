@@ -14,11 +14,13 @@ mod everywhere;
 mod forward;
 pub mod local;
 mod multi;
+mod pubsub;
 mod registry;
 mod rescue;
 mod split;
 mod streams;
 mod task;
+mod traffic;
 mod transfer;
 mod window;
 
@@ -36,12 +38,14 @@ pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
+pub use pubsub::census::Census;
+pub use pubsub::hub::Hub;
 pub use registry::{ClientRegistry, Registration};
 
 use crate::command::{CommandSpec, LookupError};
 use crate::config::{Config, Isolation};
 use crate::metrics::{Counter, Metrics, WorkerMetrics};
-use crate::resp::{Limits, ProtocolError, ReplyWriter, Request, error_reply};
+use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
 use crate::txn::Engine;
 use crate::txn::watch::Watch;
@@ -49,6 +53,7 @@ use crate::upstream::{SharedConn, Upstreams};
 
 use forward::Runs;
 use multi::Queue;
+use pubsub::Subscriptions;
 use window::Window;
 
 /// What the sessions of a worker share.
@@ -65,6 +70,8 @@ pub struct Context {
     pub scripts: Arc<Scripts>,
     /// The clients of all workers that wait in blocking commands.
     pub waiting: Arc<WaitingRoom>,
+    /// What this worker's clients listen to.
+    pub hub: Rc<Hub>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.
@@ -93,6 +100,7 @@ struct Session {
     _registration: Registration,
     window: Rc<Window>,
     mode: Mode,
+    subscriptions: Subscriptions,
     /// The keys that EXEC depends on.
     watch: Option<Watch>,
     /// A request that could not be sent yet; nothing behind it is looked at.
@@ -121,11 +129,13 @@ struct Pending {
 
 /// Serves a client until it goes or is sent away.
 pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
+    let window = Window::new();
     let session = Session {
+        subscriptions: Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window)),
         context,
         client,
         _registration: registration,
-        window: Window::new(),
+        window,
         mode: Mode::Plain,
         watch: None,
         stalled: None,
@@ -160,7 +170,10 @@ impl Session {
             Some(conn) => conn.poll_room(cx, self.context.config.upstream.pending_bytes_max).is_ready(),
             None => true,
         };
-        sent && self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.held() < OUT_BYTES_HIGH
+        // What is to be sent again goes before all that comes after it.
+        sent && !self.window.is_again()
+            && self.window.len() < self.context.config.limits.client_pending_commands_max
+            && self.window.held() < OUT_BYTES_HIGH
     }
 
     /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.
@@ -172,22 +185,42 @@ impl Session {
     fn admit(&mut self, request: Request) -> Option<Pending> {
         match crate::command::lookup(&request) {
             Ok(spec) if !local::needs_auth(&self.client, spec) => {
+                if self.is_listening() && !pubsub::is_for_listeners(spec) {
+                    self.spoil();
+                    self.reply(|reply| reply.error(&error_reply::listening(spec.name)));
+                    return None;
+                }
                 self.client.begin(spec.name, self.context.engine.now());
                 self.context.counts.count(Counter::Commands);
                 return Some(Pending { spec, request });
             }
-            Ok(_) => self.reply(|reply| reply.error(error_reply::NOAUTH)),
-            Err(error) => self.refuse_lookup(&error, &request),
+            Ok(_) => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(_) if !self.client.authenticated => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(error) => {
+                self.spoil();
+                if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
+                    // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
+                    self.leave_multi();
+                    self.watch = None;
+                }
+                self.refuse_outright(|reply| rescue::lookup(reply, &error, &request));
+            }
         }
         None
     }
 
-    fn refuse_lookup(&mut self, error: &LookupError, request: &Request) {
-        if !self.client.authenticated {
-            return self.reply(|reply| reply.error(error_reply::NOAUTH));
+    /// Whether the client reads messages, and can read little else.
+    fn is_listening(&self) -> bool {
+        self.client.proto() == Proto::Resp2 && self.client.profile.subscriptions.any()
+    }
+
+    /// Refuses a request before it is anything, which the client hears if it hears replies at all.
+    fn refuse_outright(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let muted = self.client.reply_mode.mutes();
+        self.client.reply_mode = self.client.reply_mode.next();
+        if !muted {
+            self.reply(write);
         }
-        self.spoil();
-        self.reply(|reply| rescue::lookup(reply, error, request));
     }
 
     /// A command was not queued: EXEC will refuse.

@@ -7,9 +7,13 @@
 
 mod blocking;
 mod command_table;
+mod commands;
 mod deploy;
 mod faults;
 mod keyspace;
+mod multi;
+mod pubsub;
+mod python;
 mod readme;
 mod script_reply;
 mod scripts;

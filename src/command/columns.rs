@@ -23,6 +23,8 @@ pub enum Handling {
     Script,
     /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
     Transaction,
+    /// Publish and subscribe.
+    PubSub,
     /// weft answers it itself.
     Local,
     /// The answer is the same from every server, so that any may give it.
@@ -161,7 +163,6 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const PUBSUB: Handling = Handling::Later("publish and subscribe");
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
 const USERS: Handling = Handling::Later("access control lists");
 const DURABILITY: Handling = Handling::Later("waiting for replication and persistence");
@@ -195,9 +196,9 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
     (Handling::Move, &["lmove", "rpoplpush"]),
     (Handling::Blocking, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
-    (PUBSUB, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
-    (PUBSUB, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
-    (PUBSUB, &["pubsub|shardnumsub"]),
+    (Handling::PubSub, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
+    (Handling::PubSub, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
+    (Handling::PubSub, &["pubsub|shardnumsub"]),
     (Handling::Keyspace(Survey::Size), &["dbsize"]),
     (Handling::Keyspace(Survey::Names), &["keys"]),
     (Handling::Keyspace(Survey::Random), &["randomkey"]),

@@ -100,6 +100,14 @@ impl<'a> Reply<'a> {
         }
     }
 
+    /// The head of a message of `len` elements, which the caller appends: an array in RESP2.
+    pub fn push(&mut self, len: usize) {
+        match self.proto {
+            Proto::Resp2 => self.header(b'*', len as i64),
+            Proto::Resp3 => self.header(b'>', len as i64),
+        }
+    }
+
     fn header(&mut self, kind: u8, value: i64) {
         let mut digits = itoa::Buffer::new();
         self.line(kind, digits.format(value).as_bytes());

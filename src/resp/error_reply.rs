@@ -90,6 +90,11 @@ pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
 
+/// EXEC that was refused, with the error that it was refused with.
+pub fn exec_abort(error: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {}", error.strip_prefix("ERR ").unwrap_or(error))
+}
+
 /// A command with too few or too many arguments; `name` is the table's, in lower case (`get`, `client|id`).
 pub fn wrong_arity(name: &str) -> String {
     format!("ERR wrong number of arguments for '{name}' command")
@@ -109,6 +114,11 @@ pub fn unknown_command<'a>(name: &[u8], args: impl IntoIterator<Item = &'a [u8]>
     }
     let name = String::from_utf8_lossy(shown_part(name, SHOWN_MAX));
     format!("ERR unknown command '{name}', with args beginning with: {}", String::from_utf8_lossy(&shown))
+}
+
+/// A command that a RESP2 client may not send while it listens to channels.
+pub fn listening(name: &str) -> String {
+    format!("ERR Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context")
 }
 
 /// A subcommand that does not exist; `command` is its container.

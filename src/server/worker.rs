@@ -15,7 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
-use crate::session::{self, Context, Databases, LocalSettings, Peer};
+use crate::session::{self, Context, Databases, Hub, LocalSettings, Peer};
 use crate::txn::{Engine, Script};
 use crate::upstream::{Handshake, Upstreams};
 
@@ -55,7 +55,9 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
     };
     let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone());
     let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index);
+    let output_bytes_max = shared.config.limits.client_output_bytes_max;
     Rc::new(Context {
+        hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),
         config: Arc::clone(&shared.config),
         upstreams,
         engine,
@@ -137,6 +139,7 @@ async fn follow_topology(context: &Context) {
     loop {
         let map = context.topology.changed_since(context.upstreams.map().epoch()).await;
         context.upstreams.apply(map);
+        context.hub.follow_topology();
     }
 }
 

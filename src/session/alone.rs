@@ -23,6 +23,8 @@ impl Session {
     ///
     /// A client that has to wait for something comes back as [`Blocked`], to be looked after by the session's task.
     pub(super) async fn alone(&mut self, pending: Pending) -> Option<Blocked> {
+        // What is muted is taken back below; messages that come meanwhile are not.
+        let _messages = (self.client.reply_mode != ReplyMode::On).then(|| self.window.withhold());
         let before = self.window.out_len();
         let heard = self.client.reply_mode == ReplyMode::On;
         let mut blocked = self.carry_out(pending).await;
@@ -58,7 +60,7 @@ impl Session {
             Handling::Keyed if command::may_wait(pending.spec, &pending.request) => return self.block(pending).await,
             Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
             Handling::Transaction => self.watch(pending).await,
-            Handling::Local | Handling::AnyShard => self.alone_local(pending).await,
+            Handling::Local | Handling::PubSub | Handling::AnyShard => self.alone_local(pending).await,
             Handling::Everywhere | Handling::Keyspace(_) => self.everywhere(pending).await,
             Handling::Disabled(text) => self.reply(|reply| reply.error(text)),
             _ => self.keyed_alone(pending).await,
@@ -69,6 +71,7 @@ impl Session {
     /// Sends a request of the window again.
     pub(super) async fn again(&mut self, request: Request) {
         match crate::command::lookup(&request) {
+            Ok(spec) if spec.handling == Handling::PubSub => self.pubsub_alone(Pending { spec, request }).await,
             Ok(spec) => self.keyed_alone(Pending { spec, request }).await,
             Err(error) => self.reply(|reply| rescue::lookup(reply, &error, &request)),
         }

@@ -9,6 +9,7 @@ use super::dispatch::Step;
 use super::local::info::{self, Facts, Sections, ShardsFacts, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
+use crate::command::Handling;
 use crate::metrics::ProcessUsage;
 use crate::resp::{Proto, Request, Value};
 use crate::topology::Mode;
@@ -43,9 +44,11 @@ impl Session {
             LocalOutcome::Reset => {
                 self.leave_multi();
                 self.watch = None;
+                self.subscriptions.clear();
             }
             LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
         }
+        self.subscriptions.set_proto(self.client.proto());
         if !out.is_empty() {
             self.window.reply(|buffer| buffer.extend_from_slice(&out));
         }
@@ -54,6 +57,9 @@ impl Session {
 
     /// Answers a command that is about the connection, or that any shard can answer, with nothing in flight.
     pub(super) async fn alone_local(&mut self, pending: Pending) {
+        if pending.spec.handling == Handling::PubSub {
+            return self.pubsub_alone(pending).await;
+        }
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,

@@ -161,6 +161,11 @@ pub fn needs_auth(client: &ClientState, spec: &CommandSpec) -> bool {
     !client.authenticated && !spec.flags.contains(Flags::NO_AUTH)
 }
 
+/// The database that `request`, a SELECT, asks for, if there is such a one.
+pub fn selected(request: &Request, databases: Databases) -> Option<u32> {
+    connection::database(request.arg(1), databases).ok()
+}
+
 /// `arg` as an integer, if it is one in Redis's eyes: without a plus sign, leading zeros or spaces.
 fn integer(arg: &[u8]) -> Option<i64> {
     let value: i64 = std::str::from_utf8(arg).ok()?.parse().ok()?;

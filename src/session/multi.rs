@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::client::Queued;
 use super::dispatch::Step;
-use super::{Mode, Pending, Session, rescue, split};
+use super::{Mode, Pending, Session, local, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
@@ -36,6 +36,10 @@ enum Element {
     Single(Routed),
     /// For several.
     Split(split::Plan),
+    /// UNWATCH, which comes too late to change anything.
+    Unwatch,
+    /// Its arguments are wrong in a way that shows when EXEC comes: the error in its place.
+    Wrong(String),
 }
 
 impl Queue {
@@ -126,23 +130,30 @@ impl Session {
         }
         match spec.handling {
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
-            Handling::Local | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
+            Handling::Local
+            | Handling::PubSub
+            | Handling::AnyShard
+            | Handling::Everywhere
+            | Handling::Keyspace(_) => {
                 if spec.name == "select" {
-                    queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
+                    queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }
+            Handling::Transaction => return Ok(Element::Unwatch),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
+            Handling::Disabled(text) => return Err(text.to_owned()),
             Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script | Handling::Transaction => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
             (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
             // MSETNX has a condition, which another command of the transaction may make true or false.
             (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
-                split::divide(kind, spec, request, &keys).map(Element::Split).ok_or_else(|| error_reply::wrong_arity(spec.name))
+                let plan = split::divide(kind, spec, request, &keys);
+                Ok(plan.map_or_else(|| Element::Wrong(error_reply::wrong_arity(spec.name)), Element::Split))
             }
             (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
@@ -169,13 +180,15 @@ impl Session {
                 self.exec_replies(queue, replies).await;
             }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
-            Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
+            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
         }
     }
 
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.
     async fn exec_replies(&mut self, queue: Queue, replies: Vec<Bytes>) {
         let mut replies = replies.into_iter();
+        // Messages that come meanwhile go behind the array.
+        let _messages = self.window.withhold();
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
@@ -183,6 +196,8 @@ impl Session {
                     // Nothing that may wait is queued as local.
                     Box::pin(self.carry_out_now(pending)).await;
                 }
+                Element::Unwatch => self.reply(|reply| reply.simple("OK")),
+                Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
@@ -199,7 +214,7 @@ impl Element {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) => &[],
+            Self::Local(_) | Self::Unwatch | Self::Wrong(_) => &[],
         }
     }
 }

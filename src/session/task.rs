@@ -41,7 +41,9 @@ enum Shift {
 enum Advance {
     /// All that was read is sent on.
     Hungry,
-    /// A reply, or room, has to come first.
+    /// Enough is in flight, or waits to be written.
+    Full,
+    /// A reply has to come first.
     Blocked,
     /// All is answered, and this request has to be carried out alone.
     Alone(Pending),
@@ -54,9 +56,10 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
                 if let Some(blocked) = session.alone(pending).await
-                    && !downstream.wait_out(&mut session, blocked).await {
-                        return;
-                    }
+                    && !downstream.wait_out(&mut session, blocked).await
+                {
+                    return;
+                }
             }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
@@ -74,6 +77,9 @@ impl Downstream {
     fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
         loop {
+            if session.window.is_overrun() {
+                return Poll::Ready(Shift::Over);
+            }
             if session.window.wants_again() {
                 return Poll::Ready(Shift::Again);
             }
@@ -84,7 +90,9 @@ impl Downstream {
             }
             match advance {
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
-                Advance::Blocked => return Poll::Pending,
+                // What was written may have made room.
+                Advance::Full if session.has_room(cx) => continue,
+                Advance::Full | Advance::Blocked => return Poll::Pending,
                 Advance::Hungry => {}
             }
             if session.closing || self.ended {
@@ -124,7 +132,7 @@ impl Downstream {
     /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
     fn poll_gone(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<()> {
         session.window.register(cx);
-        if self.ended || self.poll_write(session, cx).is_err() {
+        if self.ended || session.window.is_overrun() || self.poll_write(session, cx).is_err() {
             return Poll::Ready(());
         }
         while self.input.len() < READ_BYTES_MAX {
@@ -141,7 +149,7 @@ impl Downstream {
     fn dispatch(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Advance {
         while !session.closing {
             if !session.has_room(cx) {
-                return Advance::Blocked;
+                return Advance::Full;
             }
             let pending = match session.stalled.take() {
                 Some(pending) => pending,
@@ -185,11 +193,7 @@ impl Downstream {
 
     /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
     async fn flush(&mut self, session: &Session) {
-        poll_fn(|cx| {
-            let _ = self.poll_write(session, cx);
-            Poll::Ready(())
-        })
-        .await;
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_write(session, cx))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

@@ -13,7 +13,8 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::rescue;
+use super::{pubsub, rescue};
+use super::traffic::Traffic;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
 use crate::txn::{self, guarded};
@@ -38,6 +39,12 @@ struct Inner {
     /// Some entry has to be sent again.
     again: bool,
     traffic: Traffic,
+    /// Writes that were not answered yet.
+    writes: usize,
+    /// Messages that came in the middle of a reply; they go behind it.
+    withheld: Option<BytesMut>,
+    /// The client does not read what it is sent.
+    overrun: bool,
     waker: Option<Waker>,
 }
 
@@ -53,6 +60,8 @@ struct Entry {
 enum State {
     /// The next frame is the reply.
     Reply,
+    /// The next frame is the reply to PUBLISH, to which this is added. What was perhaps published is not published again.
+    Published { excess: i64 },
     /// The next frame answers EXISTS on the lock, the one after it is the reply.
     Check,
     /// The lock check has found a lock or failed; the reply that follows is to be dropped.
@@ -81,6 +90,11 @@ struct Run {
 pub(super) enum Shape {
     /// By the reply alone.
     Bare,
+    /// By a number of receivers, to which this is added.
+    Published {
+        /// How many more they are.
+        excess: i64,
+    },
     /// By a lock check and the reply.
     Checked,
     /// By a transaction of a lock check and the command.
@@ -93,7 +107,7 @@ impl Shape {
     /// How many reply frames come.
     pub(super) fn frames(self) -> u32 {
         match self {
-            Self::Bare | Self::Run => 1,
+            Self::Bare | Self::Published { .. } | Self::Run => 1,
             Self::Checked => 2,
             Self::Atomic => 4,
         }
@@ -112,6 +126,9 @@ impl Window {
                 open: 0,
                 again: false,
                 traffic: Traffic::default(),
+                writes: 0,
+                withheld: None,
+                overrun: false,
                 waker: None,
             }),
         })
@@ -122,11 +139,13 @@ impl Window {
         let mut inner = self.inner.borrow_mut();
         let state = match shape {
             Shape::Bare => State::Reply,
+            Shape::Published { excess } => State::Published { excess },
             Shape::Checked => State::Check,
             Shape::Atomic => State::Atomic { seen: 0, error: None },
             Shape::Run => State::Member,
         };
         inner.open += 1;
+        inner.writes += usize::from(write);
         inner.traffic.count(place, write).add();
         inner.entries.push_back(Entry { state, write, place: Some(place), request: Some(request) });
         inner.base + inner.entries.len() as u64 - 1
@@ -157,6 +176,41 @@ impl Window {
         let mut inner = self.inner.borrow_mut();
         let traffic = &mut inner.traffic;
         traffic.count(place, true).is_zero() && (!write || traffic.count(place, false).is_zero())
+    }
+
+    /// Whether a write was sent that is not answered yet.
+    pub(super) fn has_writes(&self) -> bool {
+        self.inner.borrow().writes > 0
+    }
+
+    /// Appends a message that the client has subscribed to, behind the last whole reply. A client with more than `bytes_max` bytes to read
+    /// is given up.
+    pub(super) fn message(&self, proto: Proto, frame: &[u8], bytes_max: usize) {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { out, withheld, .. } = &mut *inner;
+        let out = withheld.as_mut().unwrap_or(out);
+        let start = out.len();
+        out.extend_from_slice(frame);
+        if proto == Proto::Resp3 {
+            out[start] = b'>';
+        }
+        inner.overrun |= inner.out.len() + inner.withheld.as_ref().map_or(0, BytesMut::len) > bytes_max;
+        if let Some(waker) = &inner.waker {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Keeps messages back until what it returns is dropped: a reply is written in several steps.
+    pub(super) fn withhold(self: &Rc<Self>) -> Withheld {
+        let mut inner = self.inner.borrow_mut();
+        let outer = inner.withheld.is_none();
+        inner.withheld.get_or_insert_default();
+        Withheld(outer.then(|| Rc::clone(self)))
+    }
+
+    /// Whether the client has more to read than it may.
+    pub(super) fn is_overrun(&self) -> bool {
+        self.inner.borrow().overrun
     }
 
     /// How many requests wait for their turn to be answered.
@@ -193,6 +247,11 @@ impl Window {
         self.inner.borrow().open == 0
     }
 
+    /// Whether requests must be sent again. Until they were, nothing that comes after them may be sent.
+    pub(super) fn is_again(&self) -> bool {
+        self.inner.borrow().again
+    }
+
     /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
     pub(super) fn wants_again(&self) -> bool {
         let inner = self.inner.borrow();
@@ -225,6 +284,18 @@ impl Window {
     }
 }
 
+/// Keeps messages back as long as it lives.
+pub(super) struct Withheld(Option<Rc<Window>>);
+
+impl Drop for Withheld {
+    fn drop(&mut self) {
+        let Some(window) = &self.0 else { return };
+        let mut inner = window.inner.borrow_mut();
+        let messages = inner.withheld.take().unwrap_or_default();
+        inner.out.extend_from_slice(&messages);
+    }
+}
+
 impl Inner {
     fn index(&self, ticket: u64) -> Option<usize> {
         let index = usize::try_from(ticket.checked_sub(self.base)?).ok()?;
@@ -238,6 +309,11 @@ impl Inner {
         match &mut entry.state {
             State::Reply if refused => self.send_again(index),
             State::Reply => self.done(index, frame),
+            State::Published { .. } if refused => self.send_again(index),
+            State::Published { excess } => {
+                let reply = pubsub::add(frame, *excess);
+                self.done(index, &reply);
+            }
             State::Check => entry.state = if frame == b":0\r\n" { State::Reply } else { State::Refused },
             State::Refused => self.send_again(index),
             State::Atomic { seen, error } => {
@@ -262,7 +338,8 @@ impl Inner {
     fn finish_atomic(&mut self, index: usize, frame: &[u8]) {
         let State::Atomic { error, .. } = &mut self.entries[index].state else { return };
         match error.take() {
-            Some(error) if !error.is_empty() => self.done(index, &error),
+            // A server that is out of memory takes no command behind MULTI; there is another way to read.
+            Some(error) if !error.is_empty() && !error.starts_with(b"-OOM") => self.done(index, &error),
             _ => match frame.strip_prefix(b"*2\r\n:0\r\n") {
                 Some(reply) => self.done(index, reply),
                 None => self.send_again(index),
@@ -341,6 +418,7 @@ impl Inner {
     fn close(&mut self, index: usize) {
         self.open -= 1;
         let Entry { place, write, .. } = self.entries[index];
+        self.writes -= usize::from(write);
         if let Some(place) = place {
             self.traffic.count(place, write).remove();
         }
@@ -377,7 +455,7 @@ impl ReplySink for Window {
         };
         for member in members {
             let Some(index) = inner.index(member) else { continue };
-            let write = inner.entries[index].write;
+            let write = inner.entries[index].write || matches!(inner.entries[index].state, State::Published { .. });
             if error == UpstreamError::MaybeApplied && !write {
                 inner.send_again(index);
             } else {
@@ -389,39 +467,5 @@ impl ReplySink for Window {
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
-#[derive(Default)]
-struct Traffic {
-    counts: [[Count; 2]; 32],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count(u16);
-
-impl Count {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-
-    fn remove(&mut self) {
-        self.0 -= 1;
-    }
-
-    fn is_zero(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl Traffic {
-    fn count(&mut self, place: Place, write: bool) -> &mut Count {
-        let number = match place.slot {
-            Some(slot) => slot.index(),
-            None => place.shard.index() + place.db as usize * 5,
-        };
-        let len = self.counts.len();
-        &mut self.counts[number % len][usize::from(write)]
     }
 }

@@ -23,7 +23,12 @@ impl LockKeys {
 
     /// The locks against holding `keys`.
     pub fn of(participant: &Participant, keys: &[KeyLock]) -> Self {
-        Self { locks: guarded::locks(participant, keys), data: keys.iter().map(|lock| lock.key.clone()).collect() }
+        let mut locks = guarded::locks(participant, keys);
+        if locks.is_empty() {
+            // WATCH and EXISTS want something to look at, in the participant's own slot. A lock of the empty key is as good as any.
+            locks.push(internal_keys::exclusive_lock(participant, b""));
+        }
+        Self { locks, data: keys.iter().map(|lock| lock.key.clone()).collect() }
     }
 
     /// `WATCH` of the locks.

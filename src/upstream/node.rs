@@ -14,6 +14,7 @@ use super::error::UpstreamError;
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
 use super::shared::SharedConn;
+use super::subscriber::{MessageSink, Subscriber};
 use crate::config::UpstreamConfig;
 use crate::node_addr::NodeAddr;
 use crate::resp::Proto;
@@ -25,6 +26,7 @@ pub struct Node {
     config: UpstreamConfig,
     shared: RefCell<SmallVec<[Shared; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
+    subscriber: RefCell<Option<Rc<Subscriber>>>,
     leases: Arc<Semaphore>,
 }
 
@@ -35,7 +37,15 @@ impl Node {
     /// A node that is not connected to yet.
     pub fn new(address: NodeAddr, handshake: Handshake, config: UpstreamConfig) -> Rc<Self> {
         let leases = Arc::new(Semaphore::new(config.leased_connections_max));
-        Rc::new(Self { address, handshake, config, shared: RefCell::default(), idle: RefCell::default(), leases })
+        Rc::new(Self {
+            address,
+            handshake,
+            config,
+            shared: RefCell::default(),
+            idle: RefCell::default(),
+            subscriber: RefCell::default(),
+            leases,
+        })
     }
 
     /// Where the server is.
@@ -52,6 +62,12 @@ impl Node {
         let conn = SharedConn::open(self.link(db, proto));
         shared.push((db, proto, Rc::clone(&conn)));
         conn
+    }
+
+    /// The connection that listens to the node's channels; what it hears is told to the `sink` of the first call.
+    pub fn subscriber(&self, sink: &Rc<dyn MessageSink>) -> Rc<Subscriber> {
+        let mut subscriber = self.subscriber.borrow_mut();
+        Rc::clone(subscriber.get_or_insert_with(|| Subscriber::open(self.link(0, Proto::Resp2), Rc::clone(sink))))
     }
 
     /// Takes a connection of its own for the caller, from the pool or, while fewer than `leased_connections_max` are out, a new one.
@@ -80,14 +96,16 @@ impl Node {
         self.idle.borrow_mut().push(conn);
     }
 
-    /// Gives up shared connections that have not answered for the configured time. To be called now and then.
+    /// Gives up shared connections, and the one that listens, that have not answered for the configured time. To be called now and then.
     pub fn watch(&self, now: Instant) {
         self.shared.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
+        self.subscriber.borrow().iter().for_each(|subscriber| subscriber.watch(now, self.config.reply_timeout));
     }
 
-    /// Ends all shared connections and forgets the idle ones: the topology no longer names this node.
+    /// Ends all shared connections and the one that listens, and forgets the idle ones: the topology no longer names this node.
     pub fn close(&self) {
         self.shared.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
+        self.subscriber.take().iter().for_each(|subscriber| subscriber.close());
         self.idle.borrow_mut().clear();
     }
 

@@ -53,7 +53,8 @@ fn a_prepare_that_is_refused_has_applied_nothing() {
         let mut shard = shards.servers()[1].client();
         shard.must_ok(*refuse);
         proxy.release();
-        assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with(code)), "{code}");
+        let aborted = format!("EXECABORT Transaction discarded because of: {code}");
+        assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with(&aborted)), "{code}");
         shard.must_ok(*relent);
         keys.iter().for_each(|key| client.must_nil(&format!("GET {key}")));
         must_have_no_locks(&shards);
