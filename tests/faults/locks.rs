@@ -150,7 +150,7 @@ fn a_lock_that_cannot_be_resolved_is_an_error_in_time() {
     shards.server(1).process().pause();
     let start = std::time::Instant::now();
     client.must_err(&format!("GET {}", keys[0]), "LOCKWAIT");
-    assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
     // Whoever comes when the shard is back finds the transaction, and finishes it.
     shards.server(1).process().resume();
     client.must_bulk(&format!("GET {}", keys[0]), "1");

@@ -221,7 +221,9 @@ fn a_read_whose_connection_is_lost_is_sent_again() {
         let wire = Wire::start(mode);
         let mut client = wire.weft.client();
         client.must_ok(&format!("SET {} value", wire.keys[1]));
-        for (read, name) in [(format!("GET {}", wire.keys[1]), "$3\r\nGET"), (format!("MGET {} {}", wire.keys[0], wire.keys[1]), "$4\r\nMGET")] {
+        for (read, name) in
+            [(format!("GET {}", wire.keys[1]), "$3\r\nGET"), (format!("MGET {} {}", wire.keys[0], wire.keys[1]), "$4\r\nMGET")]
+        {
             wire.proxy.set(way, if way == Way::Requests { name } else { "$5\r\nvalue" }, Fault::Cut);
             let reply = client.call(&read);
             let single = Reply::from("value");
