@@ -1,4 +1,4 @@
-# weft in an image: docker build -t weft . && docker run -v ./proxy.yaml:/etc/weft/proxy.yaml:ro -p 6380:6380 weft
+# weft in an image: docker build -t weft . && docker run -v "$PWD/proxy.yaml":/etc/weft/proxy.yaml:ro -p 6380:6380 weft
 #
 # In a container weft listens on 0.0.0.0, since loopback is the container's own; therefore proxy.yaml has to set a password.
 

@@ -23,10 +23,8 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 	cargo test $(ARGS)
 
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
-	@deploy/need.sh cargo cc redis-server redis-cli nutcracker
-	@tests/setup.sh tests/requirements.txt benches/requirements.txt
-	cargo build --release
-	PATH="$(CURDIR)/tests/.venv/bin:$$PATH" cargo bench --bench compare -- $(ARGS)
+	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
+	cargo bench --bench compare -- $(ARGS)
 
 lint: ## Check formatting, clippy, the documentation's links and the shell scripts
 	@deploy/need.sh cargo cc

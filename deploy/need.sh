@@ -2,8 +2,8 @@
 # Makes sure that the commands named as arguments exist, and installs the packages that bring the missing ones.
 #
 # Installs by itself where apt-get is, with sudo unless run as root; elsewhere it prints the line to run. Says nothing when nothing is
-# missing. Debian starts a server as soon as it is installed, and again at every boot: neither is wanted here, where each shard is
-# started on a port of its own, so both are prevented for a redis-server installed by us. One that was there before is left alone.
+# missing. Debian starts a server as soon as it is installed, and again at every boot: neither is wanted here, where each is started on
+# a port of its own, so both are prevented for those installed by us. One that was there before is left alone.
 set -eu
 
 have() {
@@ -91,6 +91,8 @@ if ! install >"$log" 2>&1; then
     echo "missing:$missing; run as root: apt-get install $wanted" >&2
     exit 1
 fi
-case " $missing " in
-    *' redis-server '*) if have systemctl; then as_root systemctl --quiet disable redis-server || true; fi ;;
-esac
+if have systemctl; then
+    for service in redis-server nutcracker; do
+        case " $missing " in *" $service "*) as_root systemctl --quiet disable "$service" || true ;; esac
+    done
+fi

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -62,8 +63,12 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match (self.command, self.config) {
             (Some(Command::Check { config }), _) => {
-                print!("{}", Config::load(&config)?);
-                Ok(())
+                let understood = Config::load(&config)?.to_string();
+                match std::io::stdout().write_all(understood.as_bytes()) {
+                    // Whoever reads has seen enough.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+                    written => Ok(written?),
+                }
             }
             (Some(Command::Dev(args)), _) => crate::dev::run(&args.into()),
             (None, Some(path)) => {

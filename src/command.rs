@@ -12,7 +12,7 @@ mod spec;
 mod special;
 mod table;
 
-pub use columns::{Handling, ReRead, ScriptReply, SplitKind};
+pub use columns::{Handling, ReRead, ScriptReply, SplitKind, Survey};
 pub use keys::{Access, KeyError, KeyRef, Keys, keys};
 pub use lookup::{LookupError, all, lookup};
 pub use spec::{BeginSearch, Categories, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec, Output, RequestPolicy, ResponsePolicy, Tips};

@@ -40,6 +40,8 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     /// Transactions: lease, waits and limits.
     pub transactions: TransactionConfig,
+    /// The looking for transactions that were left.
+    pub sweep: SweepConfig,
     /// What one client may ask for.
     pub limits: LimitsConfig,
     /// What is logged, and how.
@@ -55,6 +57,7 @@ impl Config {
             topology,
             upstream: UpstreamConfig::default(),
             transactions: TransactionConfig::default(),
+            sweep: SweepConfig::default(),
             limits: LimitsConfig::default(),
             log: LogConfig::default(),
         }
@@ -247,6 +250,34 @@ pub enum MultiKey {
     Split,
     /// It is refused with `CROSSSLOT`, as by Redis Cluster.
     Reject,
+}
+
+/// The looking for transactions that were left, and the ages at which their records are resolved and deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SweepConfig {
+    /// The mean pause between two rounds over the shards.
+    pub interval: Duration,
+    /// When a prepared record is resolved although no lock has led anyone to it.
+    pub prepared_age: Duration,
+    /// When a committed record that its coordinator has not deleted is deleted.
+    pub committed_age: Duration,
+    /// When the tombstone of an aborted transaction is deleted.
+    pub aborted_age: Duration,
+}
+
+impl Default for SweepConfig {
+    fn default() -> Self {
+        Self {
+            // What the sweeper finds is rare and not urgent.
+            interval: Duration::from_secs(60),
+            // Many leases: whoever needs the keys has resolved it long before.
+            prepared_age: Duration::from_secs(60),
+            // Both well above the ten minutes after which a coordinator does not believe that a missing record means anything. Committed
+            // records are few: only those whose coordinator died within seconds of the commit, or that were applied again.
+            committed_age: Duration::from_secs(3600),
+            aborted_age: Duration::from_secs(1800),
+        }
+    }
 }
 
 /// What one client may ask for.

@@ -1,6 +1,11 @@
-//! Where a request goes: its keys, the participants they belong to, and the shards that hold those.
+//! Where a request goes: its keys, the participants they belong to, and the shards that hold those; and how the replies of several
+//! shards become one.
+
+mod merge;
 
 use smallvec::SmallVec;
+
+pub use merge::{is_error, merge};
 
 use crate::command::{self, Access, CommandSpec, KeyError, KeyRef, Keys};
 use crate::resp::Request;

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{Census, ClientRegistry, ServerIdentity, WaitingRoom};
+use crate::session::{Census, ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
 use crate::topology::Topology;
 
 /// What all workers share.
@@ -25,6 +25,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
+    pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) census: Arc<Census>,
     pub(crate) identity: Arc<ServerIdentity>,
@@ -63,6 +64,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
+        scripts: Arc::default(),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),

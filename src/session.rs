@@ -2,16 +2,17 @@
 //!
 //! `task` moves bytes and shifts between the fast gear and carrying out one request alone; `dispatch` is the one match on how a command
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
-//! MULTI to EXEC; `alone` carries out what has to wait. `client`, `registry` and `local` are what needs no shard; `rescue` is the
-//! one place where an error becomes bytes.
+//! MULTI to EXEC; `alone` carries out what has to wait; `everywhere` is what concerns all shards. `client`, `registry` and `local` are
+//! what needs no shard; `rescue` is the one place where an error becomes bytes.
 
 mod alone;
 mod blocking;
 mod client;
 mod connection;
 mod dispatch;
+mod everywhere;
 mod forward;
-mod local;
+pub mod local;
 mod multi;
 mod pubsub;
 mod registry;
@@ -28,10 +29,12 @@ use std::sync::Arc;
 use std::task::Context as TaskContext;
 
 use bytes::BytesMut;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub use blocking::lines::{Release, WaitingRoom};
 pub use client::{ClientState, Peer};
+pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
 pub use pubsub::census::Census;
@@ -45,7 +48,7 @@ use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_repl
 use crate::topology::Topology;
 use crate::txn::Engine;
 use crate::txn::watch::Watch;
-use crate::upstream::Upstreams;
+use crate::upstream::{SharedConn, Upstreams};
 
 use forward::Runs;
 use multi::Queue;
@@ -62,6 +65,8 @@ pub struct Context {
     pub engine: Rc<Engine>,
     /// The clients of all workers.
     pub registry: Arc<ClientRegistry>,
+    /// The users' scripts, for shards that forget them.
+    pub scripts: Arc<Scripts>,
     /// The clients of all workers that wait in blocking commands.
     pub waiting: Arc<WaitingRoom>,
     /// What this worker's clients listen to.
@@ -99,6 +104,8 @@ struct Session {
     watch: Option<Watch>,
     /// A request that could not be sent yet; nothing behind it is looked at.
     stalled: Option<Pending>,
+    /// The connection that the last request went to: when it is full, nothing more is taken on.
+    last_conn: Option<Rc<SharedConn>>,
     /// Writes that were dispatched but not sent yet.
     runs: Runs,
     /// Nothing more is read; the session ends when all replies are written.
@@ -131,10 +138,17 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         mode: Mode::Plain,
         watch: None,
         stalled: None,
+        last_conn: None,
         runs: Runs::default(),
         closing: false,
     };
     task::run(session, stream).await;
+}
+
+/// Tells a client that there are too many.
+pub async fn turn_away(mut stream: TcpStream) {
+    // As a courtesy: whether it arrives is the client's affair.
+    let _ = stream.write_all(format!("-{}\r\n", error_reply::MAX_CLIENTS).as_bytes()).await;
 }
 
 impl Session {
@@ -150,8 +164,17 @@ impl Session {
     }
 
     /// Whether one more request may be taken on; if not, the session's task is woken when that may have changed.
-    fn has_room(&self, _cx: &TaskContext<'_>) -> bool {
-        self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.out_len() < OUT_BYTES_HIGH
+    fn has_room(&self, cx: &TaskContext<'_>) -> bool {
+        let sent = match &self.last_conn {
+            Some(conn) => conn.poll_room(cx, self.context.config.upstream.pending_bytes_max).is_ready(),
+            None => true,
+        };
+        sent && self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.held() < OUT_BYTES_HIGH
+    }
+
+    /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.
+    fn is_flooded(&self) -> bool {
+        self.window.len() > 1 && self.window.held() > self.context.config.limits.client_output_bytes_max
     }
 
     /// Looks up what `request` asks for; what cannot be carried out is answered here.
@@ -183,6 +206,11 @@ impl Session {
             return self.reply(|reply| reply.error(error_reply::NOAUTH));
         }
         self.spoil();
+        if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
+            // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
+            self.leave_multi();
+            self.watch = None;
+        }
         self.reply(|reply| rescue::lookup(reply, error, request));
     }
 
@@ -199,5 +227,5 @@ impl Session {
     }
 }
 
-/// With more than this to be written, no further request of the client is looked at.
+/// With more than this held for the client, no further request of the client is looked at.
 const OUT_BYTES_HIGH: usize = 256 * 1024;

@@ -1,5 +1,7 @@
 //! Logging, as the configuration wants it. Lines go to stderr and never hold a client's values.
 
+use std::io::IsTerminal as _;
+
 use tracing::level_filters::LevelFilter;
 
 use crate::config::{LogConfig, LogFormat, LogLevel};
@@ -13,7 +15,7 @@ pub fn init(config: &LogConfig) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
     // An error means that logging was started before, by whoever embeds weft.
     let _ = match config.format {
         LogFormat::Text => lines.try_init(),

@@ -1,4 +1,59 @@
-//! Transactions over several participants.
+//! Transactions over several participants: the commit protocol.
+//!
+//! # Guarantee
+//!
+//! A transaction is applied at all its participants or at none, whatever dies and whenever; nobody sees a part of it; and what its
+//! client is told is what happened. A participant is where Redis itself runs several keys atomically: a slot of a cluster, a
+//! database of a static shard ([`Participant`]). Redis's own semantics hold inside: a command that fails yields its error and undoes nothing.
+//!
+//! # Not guaranteed
+//!
+//! Anything to clients that bypass the proxies; writes that Redis acknowledged and then lost (failover, eviction, restart without
+//! persistence), except that a participant's loss between prepare and commit is repaired while the coordinator lives; replies longer than a
+//! record keeps, when the answer to commit is lost.
+//!
+//! # How
+//!
+//! Each participant keeps a *record* of the transaction, a hash beside the data ([`internal_keys`]):
+//!
+//! ```text
+//! absent ──prepare──▶ prepared ──commit──▶ committed ──forget──▶ gone
+//!    │                    └──────abort────▶ gone
+//!    └─────fence────▶ aborted, a tombstone
+//! ```
+//!
+//! **A transaction is committed if and only if every participant has been prepared.** There is no decision record: the records
+//! together are the decision, anyone can read it off them, and so anyone can finish what a dead proxy began. That makes two
+//! round trips: prepare to all (locks, and the commands themselves), commit to all (run, answer the replies, unlock). With a single
+//! participant it is one round trip and no record ([`guarded`]).
+//!
+//! The price is care about absence. A record that is not there means *never prepared* only where no prepare can arrive any more and
+//! none was ever deleted. Hence the fence, which leaves a tombstone where it finds nothing; hence records have no TTL; hence a prepare is
+//! sent once, is refused five minutes after the transaction's start, and evidence of absence is not believed after ten, long before
+//! records are deleted by age ([`forget::Age`]).
+//!
+//! Locks are politeness towards the living: each carries a deadline after which whoever meets it resolves its owner instead of
+//! waiting. Safety never depends on a clock agreeing with another to better than minutes.
+//!
+//! # When something fails
+//!
+//! | what | then |
+//! |---|---|
+//! | prepare is refused: a lock, a condition, a broken watch, a full memory | definite no: abort the prepared ones, tell at once |
+//! | prepare or its answer is lost | fence there; its answer is the vote |
+//! | a tombstone is found | abort the prepared ones, tell when all have answered: one may have been committed already |
+//! | commit is refused or lost | sent until it is answered; committed answers the kept replies |
+//! | the proxy dies | locks outlive it; whoever meets one resolves: fence all, then commit all or abort all |
+//! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already |
+//! | all lost it | told as aborted |
+//! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
+//!
+//! # Where is what
+//!
+//! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
+//!   inspect), [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
+//! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
 mod answer;
 mod attempt;
@@ -9,11 +64,14 @@ mod engine;
 mod error;
 mod failpoint;
 mod id;
+#[cfg(test)]
+mod model;
 mod one_phase;
 mod participant;
 mod recovery;
 mod script;
 mod snapshot;
+mod sweeper;
 mod wait;
 
 pub mod abort;
@@ -33,7 +91,7 @@ use bytes::Bytes;
 
 pub use answer::{Locked, Malformed, Refusal, Refused, State};
 pub use attempt::Redirect;
-pub use batch::{Batch, Command, KeyLock, LockMode, ReRead};
+pub use batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};

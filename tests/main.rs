@@ -7,9 +7,17 @@
 
 mod blocking;
 mod command_table;
+mod commands;
+mod deploy;
+mod faults;
+mod keyspace;
+mod multi;
 mod pubsub;
+mod readme;
+mod rq;
 mod script_reply;
 mod scripts;
+mod server_commands;
 mod support;
 mod support_works;
 mod tidy;

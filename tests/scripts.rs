@@ -2,6 +2,8 @@
 
 mod participant;
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use participant::{Shard, assert_lock_of, assert_refused, batch, command, lock};
 use weft::resp::Request;
@@ -9,6 +11,8 @@ use weft::slot::Slot;
 use weft::txn::{Batch, Participant, Refused, Script, State, commit, forget, guarded, internal_keys, prepare, reapply};
 
 use crate::support::{Flavor, Server};
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn on_each(test: impl Fn(Shard)) {
     Flavor::ALL.into_iter().for_each(|flavor| test(Shard::start(flavor)));
@@ -41,6 +45,19 @@ fn commit_sent_again_answers_the_replies_of_the_one_execution() {
         shard.must_commit(tid, &batch, &replies);
         shard.must("GET n", "$1\r\n1\r\n");
         assert_eq!(shard.prepare(tid, &batch), Ok(prepare::Answer::Found(State::Committed(None))));
+    });
+}
+
+#[test]
+fn commit_leaves_a_batch_with_a_users_script_to_be_run_natively() {
+    on_each(|mut shard| {
+        let mut staged = batch("x:k", &["SET k \r\n\0"]);
+        staged.commands.push(command(&["EVAL", "return redis.call('APPEND', KEYS[1], 'v')", "1", "k"]));
+        let tid = shard.begin(0);
+        shard.must_prepare(tid, &staged);
+        shard.must_leave_to_native(tid, &staged);
+        assert_eq!(shard.fence(tid).state, State::Prepared);
+        shard.must("EXISTS k", ":0\r\n");
     });
 }
 
@@ -171,11 +188,11 @@ fn forget_deletes_by_state_and_age() {
         shard.must_prepare(open, &batch);
         shard.fence(fenced);
         let all = [done, open, fenced];
-        assert_eq!(shard.forget(&all, forget::Age::OldCommitted), 0);
-        assert_eq!(shard.forget(&all, forget::Age::OldTombstone), 0);
+        assert_eq!(shard.forget(&all, forget::Age::OldCommitted(HOUR)), 0);
+        assert_eq!(shard.forget(&all, forget::Age::OldTombstone(HOUR)), 0);
         assert_eq!(shard.forget(&all, forget::Age::CommittedEverywhere), 1);
         shard.run(&format!("HSET __weft:t:{fenced} time 1"));
-        assert_eq!(shard.forget(&all, forget::Age::OldTombstone), 1);
+        assert_eq!(shard.forget(&all, forget::Age::OldTombstone(HOUR)), 1);
         assert_eq!(shard.inspect(open).state, State::Prepared);
     });
 }

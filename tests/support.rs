@@ -7,6 +7,8 @@
 #![allow(dead_code, unused_imports, reason = "a kit: not every tool is used by a test yet")]
 
 mod client;
+mod fault_proxy;
+mod fleet;
 mod ports;
 mod process;
 mod reply;
@@ -16,7 +18,9 @@ mod weft;
 
 use std::time::{Duration, Instant};
 
-pub(crate) use client::{Args, Client};
+pub(crate) use client::{Args, Client, encode};
+pub(crate) use fault_proxy::{Fault, FaultProxy, Way};
+pub(crate) use fleet::{Fleet, Stage, on_each, on_each_alone};
 pub(crate) use ports::free_port;
 pub(crate) use process::Process;
 pub(crate) use reply::{Reply, decode};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Flavor, Reply, Server, Shards, decode, eventually};
+use crate::support::{Flavor, Mode, Reply, Server, Shards, Weft, decode, eventually};
 
 #[test]
 fn a_server_can_be_paused_killed_and_started_again() {
@@ -37,6 +37,28 @@ fn a_cluster_redirects_to_the_node_that_has_the_key() {
             shards.servers()[(index + 1) % 3].client().must_err(&format!("GET {key}"), "MOVED");
         }
         assert!(shards.internal_keys().is_empty());
+    }
+}
+
+#[test]
+fn a_proxy_answers_is_paused_and_ends_when_asked_to() {
+    for mode in Mode::ALL {
+        let shards = Shards::start(mode, Flavor::Redis, 2);
+        let mut weft = Weft::setup(&shards).set("limits.clients_max", 100).set("isolation", "relaxed").start();
+        for index in 0..2 {
+            let key = shards.key_on(index, "k");
+            weft.client().must_ok(&format!("SET {key} v"));
+            weft.client_resp3().must_bulk(&format!("GET {key}"), "v");
+            shards.servers()[index].client().must_bulk(&format!("GET {key}"), "v");
+        }
+
+        let mut client = weft.client();
+        weft.process().pause();
+        client.send("PING");
+        client.must_stay_silent(Duration::from_millis(50));
+        weft.process().resume();
+        client.must_receive("+PONG\r\n");
+        assert_eq!(weft.terminate().code(), Some(0), "{mode:?}");
     }
 }
 

@@ -4,7 +4,7 @@ set -eu
 proxy=$1
 shift
 
-weft() { redis-cli -h "$proxy" "$@"; }
+weft() { redis-cli -h "$proxy" -p 6380 "$@"; }
 
 # AUTH is for the proxy; the nodes have no password.
 where() {

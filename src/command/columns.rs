@@ -6,7 +6,7 @@
 
 use super::keys::{self, KeyRule};
 use super::spec::KeySpec;
-use crate::resp::{Proto, Request};
+use crate::resp::{Proto, Request, error_reply};
 
 /// What weft does with a command. The session has one arm for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,12 @@ pub enum Handling {
     Local,
     /// The answer is the same from every server, so that any may give it.
     AnyShard,
+    /// Goes to every shard; its response policy says how the replies become one.
+    Everywhere,
+    /// Is about all keys of all shards, but for weft's own.
+    Keyspace(Survey),
+    /// Answers this error, as a server does that has the feature switched off.
+    Disabled(&'static str),
     /// Not there yet. The text says what is missing and fits into an error reply.
     Later(&'static str),
     /// Has no meaning behind a proxy, and never will. The text says why and fits into an error reply.
@@ -46,6 +52,19 @@ pub enum SplitKind {
     PairsIfAbsent,
     /// DEL, UNLINK, EXISTS, TOUCH: keys; the sum of the counts.
     Count,
+}
+
+/// What a command wants to know about all keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Survey {
+    /// DBSIZE: how many there are.
+    Size,
+    /// KEYS: those whose names match.
+    Names,
+    /// RANDOMKEY: any of them.
+    Random,
+    /// SCAN: some of them, and where to go on.
+    Scan,
 }
 
 /// Whether the reply of a command called from Lua and returned (`return redis.pcall(...)`, after `redis.setresp(3)` for RESP3 clients)
@@ -144,11 +163,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const KEYSPACE: Handling = Handling::Later("commands over the whole keyspace");
-const SCRIPTS: Handling = Handling::Later("loading scripts and functions");
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
-const CLUSTER: Handling = Handling::Later("acting as a cluster node; clients connect as to a single server");
-const CONSOLE: Handling = Handling::Later("configuration and diagnosis of the shards through the proxy");
 const USERS: Handling = Handling::Later("access control lists");
 const DURABILITY: Handling = Handling::Later("waiting for replication and persistence");
 const DATABASES: Handling = Handling::Later("moving keys between databases");
@@ -156,9 +171,15 @@ const DATABASES: Handling = Handling::Later("moving keys between databases");
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
 const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
 const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replication");
-const MODULES: Handling = Handling::Refused("modules are the shards' own");
 const SELF_TESTS: Handling = Handling::Refused("it tests one server");
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
+const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
+const DIAGNOSIS: Handling = Handling::Refused("it looks into one server; ask the shard itself");
+const SWAP: Handling = Handling::Refused("all shards would have to swap at the same instant");
+
+const CLUSTER: Handling = Handling::Disabled(error_reply::CLUSTER_DISABLED);
+const DEBUG: Handling = Handling::Disabled(error_reply::DEBUG_DISABLED);
+const MODULES: Handling = Handling::Disabled(error_reply::MODULES_DISABLED);
 
 pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Split(SplitKind::Values), &["mget"]),
@@ -168,7 +189,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Script, &["eval", "evalsha", "eval_ro", "evalsha_ro", "fcall", "fcall_ro"]),
     (Handling::Transaction, &["multi", "exec", "discard", "watch", "unwatch"]),
     (Handling::Local, &["ping", "echo", "hello", "auth", "select", "quit", "reset", "info", "time"]),
-    (Handling::Local, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
+    (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
     (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
     (Handling::AnyShard, &["lolwut", "command|docs", "command|help", "client|help"]),
@@ -178,32 +199,41 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::PubSub, &["publish", "subscribe", "unsubscribe", "psubscribe", "punsubscribe", "spublish", "ssubscribe", "sunsubscribe"]),
     (Handling::PubSub, &["pubsub", "pubsub|channels", "pubsub|help", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels"]),
     (Handling::PubSub, &["pubsub|shardnumsub"]),
-    (KEYSPACE, &["scan", "clusterscan", "keys", "dbsize", "randomkey", "flushall", "flushdb", "swapdb"]),
+    (Handling::Keyspace(Survey::Size), &["dbsize"]),
+    (Handling::Keyspace(Survey::Names), &["keys"]),
+    (Handling::Keyspace(Survey::Random), &["randomkey"]),
+    (Handling::Keyspace(Survey::Scan), &["scan"]),
+    (Handling::Everywhere, &["flushall", "flushdb", "memory|purge", "config|resetstat"]),
+    (Handling::Everywhere, &["script|exists", "script|flush", "script|kill", "script|load"]),
+    (Handling::Everywhere, &["function|delete", "function|flush", "function|kill", "function|load", "function|restore", "function|stats"]),
+    (Handling::Everywhere, &["slowlog|get", "slowlog|len", "slowlog|reset", "latency|reset"]),
+    (Handling::Everywhere, &["commandlog|get", "commandlog|len", "commandlog|reset"]),
+    (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
+    (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
+    (Handling::AnyShard, &["acl", "acl|help", "acl|cat", "acl|genpass", "module", "module|help"]),
+    (Handling::Local, &["config|get", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
+    (SWAP, &["swapdb"]),
     (DATABASES, &["move"]),
-    (SCRIPTS, &["script", "script|debug", "script|exists", "script|flush", "script|help", "script|kill", "script|load", "script|show"]),
-    (SCRIPTS, &["function", "function|delete", "function|dump", "function|flush", "function|help", "function|kill", "function|list"]),
-    (SCRIPTS, &["function|load", "function|restore", "function|stats"]),
+    (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
+    (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
+    (CONFIGURATION, &["config|rewrite", "config|set"]),
+    (DEBUG, &["debug"]),
     (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source", "client|kill", "client|pause"]),
     (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unpause"]),
-    (CONSOLE, &["config", "config|get", "config|help", "config|resetstat", "config|rewrite", "config|set", "debug", "monitor", "role"]),
-    (CONSOLE, &["slowlog", "slowlog|get", "slowlog|help", "slowlog|len", "slowlog|reset"]),
-    (CONSOLE, &["commandlog", "commandlog|get", "commandlog|help", "commandlog|len", "commandlog|reset"]),
-    (CONSOLE, &["latency", "latency|doctor", "latency|graph", "latency|help", "latency|histogram", "latency|history"]),
-    (CONSOLE, &["latency|latest", "latency|reset", "memory|doctor", "memory|malloc-stats", "memory|purge", "memory|stats"]),
-    (USERS, &["acl", "acl|cat", "acl|deluser", "acl|dryrun", "acl|genpass", "acl|getuser", "acl|help", "acl|list", "acl|load"]),
-    (USERS, &["acl|log", "acl|save", "acl|setuser", "acl|users", "acl|whoami"]),
+    (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
     (DURABILITY, &["wait", "waitaof"]),
-    (CLUSTER, &["cluster", "cluster|countkeysinslot", "cluster|getkeysinslot", "cluster|help", "cluster|info", "cluster|keyslot"]),
-    (CLUSTER, &["cluster|links", "cluster|myid", "cluster|myshardid", "cluster|nodes", "cluster|replicas", "cluster|shards"]),
-    (CLUSTER, &["cluster|slaves", "cluster|slot-stats", "cluster|slots", "readonly", "readwrite"]),
-    (TOPOLOGY, &["asking", "migrate", "restore-asking", "failover", "cluster|addslots", "cluster|addslotsrange"]),
-    (TOPOLOGY, &["cluster|bumpepoch", "cluster|cancelslotmigrations", "cluster|count-failure-reports", "cluster|delslots"]),
-    (TOPOLOGY, &["cluster|delslotsrange", "cluster|failover", "cluster|flushslot", "cluster|flushslots", "cluster|forget"]),
-    (TOPOLOGY, &["cluster|getslotmigrations", "cluster|meet", "cluster|migrateslots", "cluster|replicate", "cluster|reset"]),
-    (TOPOLOGY, &["cluster|saveconfig", "cluster|set-config-epoch", "cluster|setslot", "cluster|syncslots"]),
+    (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
+    (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),
+    (CLUSTER, &["cluster|failover", "cluster|flushslot", "cluster|flushslots", "cluster|forget", "cluster|getkeysinslot"]),
+    (CLUSTER, &["cluster|getslotmigrations", "cluster|help", "cluster|info", "cluster|keyslot", "cluster|links"]),
+    (CLUSTER, &["cluster|meet", "cluster|migrateslots", "cluster|myid", "cluster|myshardid", "cluster|nodes"]),
+    (CLUSTER, &["cluster|replicas", "cluster|replicate", "cluster|reset", "cluster|saveconfig", "cluster|set-config-epoch"]),
+    (CLUSTER, &["cluster|setslot", "cluster|shards", "cluster|slaves", "cluster|slot-stats", "cluster|slots"]),
+    (CLUSTER, &["cluster|syncslots", "clusterscan", "asking", "readonly", "readwrite"]),
+    (TOPOLOGY, &["migrate", "restore-asking", "failover"]),
     (REPLICATION, &["replicaof", "slaveof", "replconf", "psync", "sync"]),
     (PERSISTENCE, &["save", "bgsave", "bgrewriteaof", "lastsave"]),
-    (MODULES, &["module", "module|help", "module|list", "module|load", "module|loadex", "module|unload"]),
+    (MODULES, &["module|load", "module|loadex", "module|unload"]),
     (SELF_TESTS, &["pfdebug", "pfselftest"]),
     (PROCESS, &["shutdown"]),
 ];

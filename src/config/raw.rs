@@ -22,6 +22,7 @@ pub(super) struct RawConfig {
     pub(super) topology: Option<RawTopology>,
     pub(super) upstream: Option<RawUpstream>,
     pub(super) transactions: Option<RawTransactions>,
+    pub(super) sweep: Option<RawSweep>,
     pub(super) limits: Option<RawLimits>,
     pub(super) log: Option<RawLog>,
 }
@@ -87,6 +88,15 @@ pub(super) struct RawTransactions {
     pub(super) allow_eviction: Option<bool>,
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) multi_key: Option<MultiKey>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawSweep {
+    pub(super) interval_ms: Option<u64>,
+    pub(super) prepared_age_ms: Option<u64>,
+    pub(super) committed_age_ms: Option<u64>,
+    pub(super) aborted_age_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

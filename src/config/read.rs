@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::raw::{
-    self, RawCluster, RawConfig, RawLimits, RawLog, RawShard, RawSlots, RawStatic, RawTopology, RawTransactions, RawUpstream,
+    self, RawCluster, RawConfig, RawLimits, RawLog, RawShard, RawSlots, RawStatic, RawSweep, RawTopology, RawTransactions, RawUpstream,
 };
 use super::slots::{self, Flaw};
 use super::*;
@@ -24,6 +24,7 @@ pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
         topology: read.topology(raw.topology.unwrap_or_default())?,
         upstream: read.upstream(raw.upstream.unwrap_or_default())?,
         transactions: read.transactions(raw.transactions.unwrap_or_default())?,
+        sweep: read.sweep(&raw.sweep.unwrap_or_default())?,
         limits: read.limits(&raw.limits.unwrap_or_default())?,
         log: log(&raw.log.unwrap_or_default()),
     })
@@ -199,6 +200,17 @@ impl Reader<'_> {
             allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             multi_key: raw.multi_key.unwrap_or(default.multi_key),
+        })
+    }
+
+    fn sweep(&self, raw: &RawSweep) -> Result<SweepConfig, ConfigError> {
+        let default = SweepConfig::default();
+        let millis = |key: &str, value, default| self.millis(&format!("sweep.{key}"), value, 100..=86_400_000, default);
+        Ok(SweepConfig {
+            interval: millis("interval_ms", raw.interval_ms, default.interval)?,
+            prepared_age: millis("prepared_age_ms", raw.prepared_age_ms, default.prepared_age)?,
+            committed_age: millis("committed_age_ms", raw.committed_age_ms, default.committed_age)?,
+            aborted_age: millis("aborted_age_ms", raw.aborted_age_ms, default.aborted_age)?,
         })
     }
 

@@ -17,6 +17,7 @@ impl Display for Config {
         }
         self.upstream.fmt(f)?;
         self.transactions.fmt(f)?;
+        self.sweep.fmt(f)?;
         self.limits.fmt(f)?;
         writeln!(f, "log:\n  level: {}\n  format: {}", word(self.log.level), word(self.log.format))
     }
@@ -69,6 +70,16 @@ impl Display for TransactionConfig {
         writeln!(f, "  allow_eviction: {}", self.allow_eviction)?;
         writeln!(f, "  kept_reply_bytes_max: {}", self.kept_reply_bytes_max)?;
         writeln!(f, "  multi_key: {}", word(self.multi_key))
+    }
+}
+
+impl Display for SweepConfig {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "sweep:")?;
+        writeln!(f, "  interval_ms: {}", self.interval.as_millis())?;
+        writeln!(f, "  prepared_age_ms: {}", self.prepared_age.as_millis())?;
+        writeln!(f, "  committed_age_ms: {}", self.committed_age.as_millis())?;
+        writeln!(f, "  aborted_age_ms: {}", self.aborted_age.as_millis())
     }
 }
 

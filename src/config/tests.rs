@@ -29,7 +29,7 @@ fn the_sample_shows_every_key_and_no_other() {
     // Serde names the known keys when it meets an unknown one; ask it in each section.
     for section in ["{?: 1}", "topology: {?: 1}", "topology: {cluster: {?: 1}}", "topology: {static: {?: 1}}", "upstream: {?: 1}"]
         .into_iter()
-        .chain(["topology: {static: {shards: [{?: 1}]}}", "transactions: {?: 1}", "limits: {?: 1}", "log: {?: 1}"])
+        .chain(["topology: {static: {shards: [{?: 1}]}}", "transactions: {?: 1}", "sweep: {?: 1}", "limits: {?: 1}", "log: {?: 1}"])
     {
         let message = error_of(&section.replace('?', "no_such_key_in_any_section"));
         let (_, known) = message.split_once("known here: ").unwrap();
@@ -58,7 +58,7 @@ fn a_cluster_needs_only_seeds() {
 
 #[test]
 fn sections_left_empty_mean_their_defaults() {
-    let empty = Config::parse(&format!("{SHARDS}transactions:\nlimits:\nlog:\nupstream:\n"), "proxy.yaml").unwrap();
+    let empty = Config::parse(&format!("{SHARDS}transactions:\nsweep:\nlimits:\nlog:\nupstream:\n"), "proxy.yaml").unwrap();
     assert_eq!(empty, Config::parse(SHARDS, "proxy.yaml").unwrap());
 }
 

@@ -56,6 +56,18 @@ pub const CROSSSLOT: &str = "CROSSSLOT Keys in request don't hash to the same sl
 pub const CLUSTERDOWN_SLOT: &str = "CLUSTERDOWN Hash slot not served";
 /// No node of the cluster can be asked.
 pub const CLUSTERDOWN: &str = "CLUSTERDOWN The cluster is down";
+/// CLUSTER and its kin: clients see a single server, and a server that is no cluster's node says so.
+pub const CLUSTER_DISABLED: &str = "ERR This instance has cluster support disabled";
+/// DEBUG, as a server answers it that was not told to allow it.
+pub const DEBUG_DISABLED: &str = "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can run it \
+                                  from a local connection, otherwise you need to set this option in the configuration file, and then \
+                                  restart the server.";
+/// MODULE LOAD, likewise.
+pub const MODULES_DISABLED: &str = "ERR MODULE command not allowed. If the enable-module-command option is set to \"local\", you can run it \
+                                    from a local connection, otherwise you need to set this option in the configuration file, and then \
+                                    restart the server.";
+/// SCAN with a cursor that is no number.
+pub const INVALID_CURSOR: &str = "ERR invalid cursor";
 /// A connection from elsewhere while no password is set. The beginning is Redis's; the remedies are weft's.
 pub const PROTECTED_MODE: &str = "DENIED weft is running in protected mode because no password is set. In this mode connections are only \
                                   accepted from the loopback interface. If you want to connect from external computers, set a password in \
@@ -77,6 +89,11 @@ pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong
 pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
+
+/// EXEC that was refused, with the error that it was refused with.
+pub fn exec_abort(error: &str) -> String {
+    format!("EXECABORT Transaction discarded because of: {}", error.strip_prefix("ERR ").unwrap_or(error))
+}
 
 /// A command with too few or too many arguments; `name` is the table's, in lower case (`get`, `client|id`).
 pub fn wrong_arity(name: &str) -> String {
@@ -157,6 +174,10 @@ pub const CLOCK_APART: &str = "TXNREFUSED the clocks of weft and of a shard are 
 pub const TXN_LOST: &str = "TXNLOST all shards lost the transaction before it was applied; nothing was applied";
 /// The shard could not be reached, and nothing was sent to it. Safe to retry.
 pub const UPSTREAM_UNAVAILABLE: &str = "UNAVAILABLE the shard cannot be reached; nothing was applied";
+/// A command for all shards got no reply from one of them. Such commands may all be repeated.
+pub const NOT_EVERYWHERE: &str = "UNAVAILABLE a shard cannot be reached; other shards may have carried the command out";
+/// SCAN came to a position in a shard that does not fit into the cursor beside the number of the shard.
+pub const CURSOR_TOO_WIDE: &str = "ERR a shard's SCAN cursor is too large for weft";
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 
@@ -173,6 +194,11 @@ pub fn refused(name: &str, reason: &str) -> String {
 /// A command whose keys are on several shards, where weft cannot yet carry it out.
 pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
+/// A command that changes all shards, queued after MULTI.
+pub fn everywhere_in_multi(name: &str) -> String {
+    format!("ERR '{name}' inside a transaction is refused by weft: it would not be atomic over all shards")
 }
 
 /// A transaction over several shards, one of which may evict the records and locks that hold it together.

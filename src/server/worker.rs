@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::MissedTickBehavior;
 
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
-use crate::resp::error_reply;
 use crate::session::{self, Context, Databases, Hub, LocalSettings, Peer};
 use crate::txn::{Engine, Script};
 use crate::upstream::{Handshake, Upstreams};
@@ -35,7 +33,10 @@ pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared)
         tokio::select! {
             () = accept(&listener, &context, &mut sessions) => {}
             () = housekeeping(&context) => {}
+            () = forget(&context) => {}
             () = follow_topology(&context) => {}
+            // One sweeper is enough for all workers.
+            () = context.engine.sweep(&context.config.sweep), if index == 0 => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
         sessions.shutdown().await;
@@ -61,6 +62,7 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         upstreams,
         engine,
         registry: Arc::clone(&shared.registry),
+        scripts: Arc::clone(&shared.scripts),
         waiting: Arc::clone(&shared.waiting),
         topology: shared.topology.clone(),
         settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
@@ -94,7 +96,7 @@ async fn accept(listener: &TcpListener, context: &Rc<Context>, sessions: &mut Jo
     }
 }
 
-fn admit(mut stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
     let Ok(laddr) = stream.local_addr() else { return };
     // Without it replies wait for acknowledgements; a socket that refuses it is closed already.
     let _ = stream.set_nodelay(true);
@@ -105,10 +107,7 @@ fn admit(mut stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, session
             sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
         }
         None => {
-            sessions.spawn_local(async move {
-                // Told as a courtesy: whether it arrives is the client's affair.
-                let _ = stream.write_all(format!("-{}\r\n", error_reply::MAX_CLIENTS).as_bytes()).await;
-            });
+            sessions.spawn_local(session::turn_away(stream));
         }
     }
 }
@@ -122,6 +121,16 @@ async fn housekeeping(context: &Context) {
         let now = Instant::now();
         context.engine.set_now(now);
         context.upstreams.watch(now);
+    }
+}
+
+/// Deletes the records of transactions that are over. A task apart: while a shard does not answer, [`housekeeping`] must go on, because it
+/// is what gives the connection up.
+async fn forget(context: &Context) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
         context.engine.forget_due().await;
     }
 }

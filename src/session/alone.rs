@@ -13,8 +13,8 @@ use super::dispatch::Step;
 use super::{Mode, Pending, Session, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyRef, SplitKind};
 use crate::config::MultiKey;
-use crate::resp::{Request, error_reply};
-use crate::route::{self, Place, Route, RouteError};
+use crate::resp::{Proto, Request, error_reply};
+use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
 
@@ -54,13 +54,15 @@ impl Session {
         self.carry_out_now(pending).await
     }
 
-    async fn carry_out_now(&mut self, pending: Pending) -> Option<Blocked> {
+    pub(super) async fn carry_out_now(&mut self, pending: Pending) -> Option<Blocked> {
         match pending.spec.handling {
             Handling::Blocking => return self.block(pending).await,
             Handling::Keyed if command::may_wait(pending.spec, &pending.request) => return self.block(pending).await,
             Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
             Handling::Transaction => self.watch(pending).await,
             Handling::Local | Handling::PubSub | Handling::AnyShard => self.alone_local(pending).await,
+            Handling::Everywhere | Handling::Keyspace(_) => self.everywhere(pending).await,
+            Handling::Disabled(text) => self.reply(|reply| reply.error(text)),
             _ => self.keyed_alone(pending).await,
         }
         None
@@ -98,13 +100,31 @@ impl Session {
         };
         let result = match routed {
             Some(routed) => {
-                let result = context.engine.single(routed.clone(), proto, strict).await;
+                let result = match spec.handling {
+                    Handling::Script => self.script(routed.clone(), proto, strict).await,
+                    _ => context.engine.single(routed.clone(), proto, strict).await,
+                };
                 context.ring(&routed);
                 result
             }
             None => Err(ExecError::Unreachable),
         };
         self.deliver(result);
+    }
+
+    /// A user's script. One that its shard has forgotten is given back to it and called again, since nothing ran. That it has forgotten it
+    /// the shard is asked: a script may answer what it likes.
+    async fn script(&self, routed: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
+        let engine = &self.context.engine;
+        let result = engine.single(routed.clone(), proto, strict).await;
+        match &result {
+            Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,
+            Ok(reply) if !route::is_error(reply) => {
+                self.context.scripts.note(routed.spec.name, &routed.request);
+                result
+            }
+            _ => result,
+        }
     }
 
     pub(super) fn deliver(&self, result: Result<Bytes, ExecError>) {

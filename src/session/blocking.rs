@@ -212,7 +212,7 @@ impl Context {
         });
         match try_join_all(looks).await {
             Ok(looks) if stream => {
-                let changed = looks != blocked.seen || blocked.tries % LOOKS == 0;
+                let changed = looks != blocked.seen || blocked.tries.is_multiple_of(LOOKS);
                 blocked.seen = looks;
                 changed
             }

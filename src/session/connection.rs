@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -46,7 +46,7 @@ impl Session {
                 self.watch = None;
                 self.subscriptions.clear();
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::AnyShard | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
         }
         self.subscriptions.set_proto(self.client.proto());
         if !out.is_empty() {
@@ -63,7 +63,8 @@ impl Session {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
-            LocalOutcome::AnyShard | LocalOutcome::NotLocal => {
+            LocalOutcome::Config => self.config_get(&pending.request).await,
+            LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
                 let result = engine.any_shard(&pending.request, self.client.proto()).await;
                 self.deliver(result);

@@ -32,11 +32,12 @@ impl Session {
         }
         match pending.spec.handling {
             Handling::Keyed | Handling::Move | Handling::Split(_) => self.forward(pending),
-            Handling::Blocking | Handling::Script | Handling::AnyShard => Step::Alone(pending),
+            Handling::Blocking | Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => Step::Alone(pending),
             Handling::Transaction => self.transaction(pending),
             Handling::PubSub => self.pubsub(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
+            Handling::Disabled(text) => self.refuse(text),
             Handling::Refused(reason) => self.refuse(&error_reply::refused(pending.spec.name, reason)),
         }
     }

@@ -85,13 +85,14 @@ impl Session {
         Step::Sent
     }
 
-    fn transmit(&self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
+    fn transmit(&mut self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
         let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else { return };
         let conn = node.shared(place.db, self.client.proto());
         let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         conn.send(sink, ticket, shape.frames(), |out| encode(out, &routed));
+        self.last_conn = Some(conn);
     }
 
     /// Adds a write to the run for its participant.
@@ -126,11 +127,13 @@ impl Session {
                 continue;
             };
             let Some(&head) = members.first() else { continue };
-            let batch: Batch = part::batch(participant, commands.iter(), &[], false);
+            let batch: Batch = part::batch(participant, commands.iter(), &[], false, proto);
             let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
-            node.shared(place.db, proto).send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+            let conn = node.shared(place.db, proto);
+            conn.send(sink, head, 1, |out| out.extend_from_slice(request.bytes()));
+            self.last_conn = Some(conn);
         }
     }
 }

@@ -8,6 +8,7 @@ mod auth;
 mod client;
 mod connection;
 pub mod info;
+mod server;
 
 #[cfg(test)]
 mod tests;
@@ -91,8 +92,8 @@ pub enum LocalOutcome {
     Reset,
     /// Collect [`info::Facts`] for these sections, then have [`info::reply`] write them. Nothing was written.
     Info(Sections),
-    /// Any shard answers this as well as another (`COMMAND`): forward it. Nothing was written.
-    AnyShard,
+    /// Answer from weft's configuration and a shard's (`CONFIG GET`). Nothing was written.
+    Config,
     /// Not one of these commands. Nothing was written.
     NotLocal,
 }
@@ -143,11 +144,14 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|reply" => client::reply_mode(call),
         "client|no-evict" => client::no_evict(call),
         "client|no-touch" => client::no_touch(call),
+        "role" => server::role(call),
+        "acl|whoami" => server::who_am_i(call),
+        "acl|users" => server::users(call),
+        "acl|list" => server::list(call),
+        "module|list" => server::modules(call),
+        "config|get" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
-        "command" | "command|count" | "command|info" | "command|list" | "command|getkeys" | "command|getkeysandflags" => {
-            LocalOutcome::AnyShard
-        }
         _ => LocalOutcome::NotLocal,
     }
 }
@@ -155,6 +159,11 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
 /// Whether `client` must authenticate before it may run `spec`. The refusal is `error_reply::NOAUTH`.
 pub fn needs_auth(client: &ClientState, spec: &CommandSpec) -> bool {
     !client.authenticated && !spec.flags.contains(Flags::NO_AUTH)
+}
+
+/// The database that `request`, a SELECT, asks for, if there is such a one.
+pub fn selected(request: &Request, databases: Databases) -> Option<u32> {
+    connection::database(request.arg(1), databases).ok()
 }
 
 /// `arg` as an integer, if it is one in Redis's eyes: without a plus sign, leading zeros or spaces.

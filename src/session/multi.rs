@@ -1,7 +1,8 @@
 //! MULTI to EXEC as the client sees it: what is queued, what spoils the queue, and how EXEC's array is put together.
 //!
 //! The queue holds what Redis would hold. A command over several participants is queued as one piece for each, whose replies are put
-//! together again; what weft answers itself (PING, SELECT, CLIENT …) runs when EXEC comes, in its place. SELECT takes effect on the
+//! together again; what weft answers itself (PING, SELECT, CLIENT …), or asks all shards (KEYS, DBSIZE …), runs when EXEC comes, its reply in its
+//! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use bytes::Bytes;
 
 use super::client::Queued;
 use super::dispatch::Step;
-use super::{Mode, Pending, Session, rescue, split};
+use super::{Mode, Pending, Session, local, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
@@ -29,12 +30,16 @@ pub(super) struct Queue {
 
 /// One queued command.
 enum Element {
-    /// Answered by weft when EXEC comes.
+    /// Answered when EXEC comes, by weft or by whichever shards it asks.
     Local(Pending),
     /// For one participant.
     Single(Routed),
     /// For several.
     Split(split::Plan),
+    /// UNWATCH, which comes too late to change anything.
+    Unwatch,
+    /// Its arguments are wrong in a way that shows when EXEC comes: the error in its place.
+    Wrong(String),
 }
 
 impl Queue {
@@ -124,23 +129,26 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
-            Handling::Local | Handling::PubSub | Handling::AnyShard => {
+            Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
+            Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
                 if spec.name == "select" {
-                    queue.db = std::str::from_utf8(request.arg(1)).ok().and_then(|db| db.parse().ok()).unwrap_or(queue.db);
+                    queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }
+            Handling::Transaction => return Ok(Element::Unwatch),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
             Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
-            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script | Handling::Transaction => {}
+            Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking | Handling::Script => {}
         }
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
             (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
             // MSETNX has a condition, which another command of the transaction may make true or false.
             (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
-                split::divide(kind, spec, request, &keys).map(Element::Split).ok_or_else(|| error_reply::wrong_arity(spec.name))
+                let plan = split::divide(kind, spec, request, &keys);
+                Ok(plan.map_or_else(|| Element::Wrong(error_reply::wrong_arity(spec.name)), Element::Split))
             }
             (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
@@ -167,7 +175,7 @@ impl Session {
                 self.exec_replies(queue, replies).await;
             }
             Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
-            Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
+            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
         }
     }
 
@@ -179,7 +187,12 @@ impl Session {
         self.reply(|reply| reply.array(queue.elements.len()));
         for element in queue.elements {
             match element {
-                Element::Local(pending) => self.alone_local(pending).await,
+                Element::Local(pending) => {
+                    // Nothing that may wait is queued as local.
+                    Box::pin(self.carry_out_now(pending)).await;
+                }
+                Element::Unwatch => self.reply(|reply| reply.simple("OK")),
+                Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
@@ -196,7 +209,7 @@ impl Element {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) => &[],
+            Self::Local(_) | Self::Unwatch | Self::Wrong(_) => &[],
         }
     }
 }

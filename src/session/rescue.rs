@@ -11,6 +11,7 @@ pub(super) fn lookup(reply: &mut ReplyWriter<'_>, error: &LookupError, request: 
     reply.error(&match error {
         LookupError::Unknown => error_reply::unknown_command(request.arg(0), request.args_from(1)),
         LookupError::UnknownSubcommand(spec) => error_reply::unknown_subcommand(spec.name, request.arg(1)),
+        LookupError::WrongArity(spec) if spec.name == "exec" => error_reply::exec_abort(&error_reply::wrong_arity(spec.name)),
         LookupError::WrongArity(spec) => error_reply::wrong_arity(spec.name),
     });
 }
@@ -39,8 +40,22 @@ pub(super) fn exec(reply: &mut ReplyWriter<'_>, error: &ExecError) {
         ExecError::TxnUnknown => reply.error(error_reply::TXNUNKNOWN),
         ExecError::TxnPending => reply.error(error_reply::TXNPENDING),
         ExecError::Rejected(text) => reply.error(text),
-        ExecError::Refused(frame) => reply.error(String::from_utf8_lossy(frame).trim_start_matches('-').trim_end()),
+        ExecError::Refused(frame) => reply.error(&server_error(frame)),
     }
+}
+
+/// An EXEC that was not carried out, or whose outcome is not known. What a server refused is an aborted transaction to the client, as it
+/// would be on that server.
+pub(super) fn transaction(reply: &mut ReplyWriter<'_>, error: &ExecError) {
+    match error {
+        ExecError::Refused(frame) => reply.error(&error_reply::exec_abort(&server_error(frame))),
+        error => exec(reply, error),
+    }
+}
+
+/// The text of a server's error.
+fn server_error(frame: &[u8]) -> String {
+    String::from_utf8_lossy(frame.strip_prefix(b"-").unwrap_or(frame)).trim_end().to_owned()
 }
 
 /// The text for a request that has no place to go.

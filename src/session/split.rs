@@ -19,7 +19,7 @@ pub(super) struct Plan {
 /// condition is the caller's to check.
 pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[(KeyRef, Place)]) -> Option<Plan> {
     let pairs = matches!(kind, SplitKind::Pairs | SplitKind::PairsIfAbsent);
-    if pairs && request.argc() % 2 == 0 {
+    if pairs && request.argc().is_multiple_of(2) {
         return None;
     }
     let name: &[u8] = if kind == SplitKind::PairsIfAbsent { b"MSET" } else { request.arg(0) };
@@ -51,8 +51,7 @@ pub(super) fn merge(plan: &Plan, replies: &[Bytes], out: &mut BytesMut, proto: P
         SplitKind::Count => writer.integer(replies.iter().filter_map(integer).sum()),
         SplitKind::Values => {
             writer.array(plan.origin.len());
-            let mut values: Vec<_> =
-                replies.iter().map(|reply| elements(reply).ok().flatten().unwrap_or_default().into_iter()).collect();
+            let mut values: Vec<_> = replies.iter().map(|reply| elements(reply).ok().flatten().unwrap_or_default().into_iter()).collect();
             for part in &plan.origin {
                 match values[*part].next() {
                     Some(value) => out.extend_from_slice(&value),

@@ -60,11 +60,10 @@ fn merge(request: &Request, keys: &[(KeyRef, Place)], replies: &[Bytes], proto: 
             Proto::Resp2 => streams.extend(part.into_iter().filter_map(|stream| Some((elements(&stream).ok()??.first()?.clone(), stream)))),
         }
     }
-    if streams.is_empty() {
-        if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
+    if streams.is_empty()
+        && let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
             return error.clone();
         }
-    }
     let position = |name: &Bytes| keys.iter().position(|(key, _)| is_bulk(name, request.arg(key.index as usize)));
     streams.sort_by_key(|(name, _)| position(name));
     let mut out = BytesMut::new();

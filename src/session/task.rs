@@ -53,14 +53,15 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
-                if let Some(blocked) = session.alone(pending).await {
-                    if !downstream.wait_out(&mut session, blocked).await {
+                if let Some(blocked) = session.alone(pending).await
+                    && !downstream.wait_out(&mut session, blocked).await {
                         return;
                     }
-                }
             }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
+                    // It may wait for a lock: what is answered before it must not wait too.
+                    downstream.flush(&session).await;
                     session.again(request).await;
                 }
             }
@@ -81,7 +82,7 @@ impl Downstream {
             }
             let advance = self.dispatch(session, cx);
             session.flush_runs();
-            if self.poll_write(session, cx).is_err() {
+            if self.poll_write(session, cx).is_err() || session.is_flooded() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
@@ -183,6 +184,11 @@ impl Downstream {
         self.input = if matches!(read, Poll::Ready(Ok(_))) { scratch.split() } else { BytesMut::new() };
         session.context.scratch.replace(scratch);
         read
+    }
+
+    /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
+    async fn flush(&mut self, session: &Session) {
+        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

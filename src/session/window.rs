@@ -26,9 +26,13 @@ pub(super) struct Window {
 
 struct Inner {
     out: BytesMut,
+    /// Bytes of complete replies that wait for an earlier one.
+    held: usize,
     /// The number of the entry at the head.
     base: u64,
     entries: VecDeque<Entry>,
+    /// What stands behind the request that is being carried out again, whose reply goes out before them.
+    behind: VecDeque<Entry>,
     /// Entries of which a frame is still to come.
     open: usize,
     /// Some entry has to be sent again.
@@ -114,8 +118,10 @@ impl Window {
         Rc::new(Self {
             inner: RefCell::new(Inner {
                 out: BytesMut::new(),
+                held: 0,
                 base: 0,
                 entries: VecDeque::new(),
+                behind: VecDeque::new(),
                 open: 0,
                 again: false,
                 traffic: Traffic::default(),
@@ -159,6 +165,7 @@ impl Window {
         }
         let mut reply = BytesMut::new();
         write(&mut reply);
+        inner.held += reply.len();
         inner.entries.push_back(Entry { state: State::Done(reply.freeze()), write: false, place: None, request: None });
     }
 
@@ -215,6 +222,12 @@ impl Window {
         self.inner.borrow().out.len()
     }
 
+    /// How many bytes of replies weft holds for the client, written to it in order or not.
+    pub(super) fn held(&self) -> usize {
+        let inner = self.inner.borrow();
+        inner.out.len() + inner.held
+    }
+
     /// Gives `take` the bytes to write to the client.
     pub(super) fn with_out<T>(&self, take: impl FnOnce(&mut BytesMut) -> T) -> T {
         take(&mut self.inner.borrow_mut().out)
@@ -239,14 +252,18 @@ impl Window {
         inner.again && inner.open == 0
     }
 
-    /// The request at the head, to be carried out again by the session, which then appends its reply to the output itself.
-    /// `None` when there is none left; complete entries before it have moved to the output.
+    /// The first request that is to be carried out again; what was complete before it has moved to the output. What stands behind it is
+    /// set aside until the next call, so that the reply that the session appends comes out in its place. `None` when there is none left.
+    /// Nothing may be in flight.
     pub(super) fn take_again(&self) -> Option<Request> {
         let mut inner = self.inner.borrow_mut();
+        let mut behind = std::mem::take(&mut inner.behind);
+        inner.entries.append(&mut behind);
         inner.advance();
         match inner.entries.pop_front() {
             Some(Entry { state: State::Again, request: Some(request), .. }) => {
                 inner.base += 1;
+                inner.behind = std::mem::take(&mut inner.entries);
                 Some(request)
             }
             Some(other) => {
@@ -364,6 +381,7 @@ impl Inner {
             self.base += 1;
             self.advance();
         } else {
+            self.held += reply.len();
             self.entries[index].state = State::Done(Bytes::copy_from_slice(reply));
         }
     }
@@ -379,7 +397,11 @@ impl Inner {
         let place = self.entries[index].place;
         self.entries[index].state = State::Again;
         for entry in self.entries.range_mut(index + 1..) {
-            if entry.place == place && !entry.write && matches!(entry.state, State::Done(_)) {
+            if let State::Done(reply) = &entry.state
+                && entry.place == place
+                && !entry.write
+            {
+                self.held = self.held.saturating_sub(reply.len());
                 entry.state = State::Again;
             }
         }
@@ -398,6 +420,7 @@ impl Inner {
     /// Moves what is complete at the head to the output.
     fn advance(&mut self) {
         while let Some(Entry { state: State::Done(reply), .. }) = self.entries.front() {
+            self.held = self.held.saturating_sub(reply.len());
             self.out.extend_from_slice(reply);
             self.entries.pop_front();
             self.base += 1;

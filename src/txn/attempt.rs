@@ -16,7 +16,7 @@ use crate::route::Place;
 use crate::upstream::{Leased, Node, UpstreamError, call};
 
 /// What came of one attempt at something that was not carried out yet.
-pub enum Attempt<T> {
+pub(super) enum Attempt<T> {
     /// It was carried out.
     Done(T),
     /// Another transaction's lock is in the way; whose, if the answer said so.
@@ -29,7 +29,7 @@ pub enum Attempt<T> {
 
 impl<T> Attempt<T> {
     /// The same attempt with what it came to replaced.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Attempt<U> {
         match self {
             Self::Done(value) => Attempt::Done(change(value)),
             Self::Locked(locked) => Attempt::Locked(locked),
@@ -68,9 +68,9 @@ impl Redirect {
 
 /// Where one attempt goes.
 #[derive(Clone)]
-pub struct Target {
+pub(super) struct Target {
     /// The participant.
-    pub place: Place,
+    pub(super) place: Place,
     /// The node, which is not the owner of the slot when ASK said so.
     node: Rc<Node>,
     asking: bool,
@@ -81,7 +81,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`call`].
-    pub async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
         let conn = self.node.shared(self.place.db, proto);
         if !self.asking {
             return call(&conn, requests).await;
@@ -98,7 +98,7 @@ impl Target {
     ///
     /// # Errors
     /// As [`call`].
-    pub async fn eval(&self, proto: Proto, load: &Request, request: &Request) -> Result<Bytes, UpstreamError> {
+    pub(super) async fn eval(&self, proto: Proto, load: &Request, request: &Request) -> Result<Bytes, UpstreamError> {
         let reply = self.call(proto, std::slice::from_ref(request)).await?.remove(0);
         if !reply.starts_with(b"-NOSCRIPT") {
             return Ok(reply);
@@ -111,12 +111,12 @@ impl Target {
     ///
     /// # Errors
     /// As [`Node::lease`].
-    pub async fn lease(&self, proto: Proto, wait: Duration) -> Result<Leased, UpstreamError> {
+    pub(super) async fn lease(&self, proto: Proto, wait: Duration) -> Result<Leased, UpstreamError> {
         self.node.lease(self.place.db, proto, wait).await
     }
 
     /// Whether commands must be preceded by ASKING.
-    pub fn is_asking(&self) -> bool {
+    pub(super) fn is_asking(&self) -> bool {
         self.asking
     }
 }
@@ -141,7 +141,8 @@ impl Engine {
                 Attempt::Done(value) => return Ok(value),
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Locked(locked) => {
-                    self.wait_for_lock(batch, locked, tries).await;
+                    // Resolving the owner may take longer, when a shard is away: whoever meets it next goes on.
+                    let _ = tokio::time::timeout_at(start + self.config.lock_wait_timeout, self.wait_for_lock(batch, locked, tries)).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {
@@ -166,10 +167,10 @@ impl Engine {
 
     /// Does what a redirect asks for; the node to ask next, if it named one that the topology knows.
     pub(super) async fn follow(&self, redirect: Redirect, tries: u32) -> Option<Rc<Node>> {
-        if let Redirect::Ask(address) = &redirect {
-            if let Some(node) = self.upstreams.known(address) {
-                return Some(node);
-            }
+        if let Redirect::Ask(address) = &redirect
+            && let Some(node) = self.upstreams.known(address)
+        {
+            return Some(node);
         }
         if !matches!(redirect, Redirect::TryAgain) {
             self.topology.request_refresh();

@@ -77,28 +77,40 @@ pub enum ReRead {
     HashField,
 }
 
+/// What becomes of a command in a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It runs, and its reply survives Lua.
+    Plain,
+    /// It runs, and answers an integer that may lie beyond ±2^53.
+    WideInteger(ReRead),
+    /// It cannot run, or its reply would be another one: whoever commits runs it natively.
+    Native,
+}
+
 /// A command of a batch.
 #[derive(Clone, Debug)]
 pub struct Command {
     /// The command itself.
     pub request: Request,
-    /// Set when it answers an integer that may lie beyond ±2^53.
-    pub wide_integer: Option<ReRead>,
+    /// How the scripts treat it.
+    pub kind: Kind,
 }
 
 impl Command {
-    /// The letter by which the scripts know how to treat the reply.
-    pub(super) fn kind(&self) -> &'static [u8] {
-        match self.wide_integer {
-            None => b".",
-            Some(ReRead::String) => b"s",
-            Some(ReRead::HashField) => b"h",
+    /// The letter by which the scripts know how to treat it.
+    pub(super) fn letter(&self) -> &'static [u8] {
+        match self.kind {
+            Kind::Plain => b".",
+            Kind::WideInteger(ReRead::String) => b"s",
+            Kind::WideInteger(ReRead::HashField) => b"h",
+            Kind::Native => b"n",
         }
     }
 
     /// The reply that the client is owed for the one that a script gave: an integer that Lua could not hold came as a string.
     pub(super) fn restore(&self, reply: Bytes) -> Bytes {
-        if self.wide_integer.is_none() || !reply.starts_with(b"$") {
+        if !matches!(self.kind, Kind::WideInteger(_)) || !reply.starts_with(b"$") {
             return reply;
         }
         let digits = reply.split(|byte| *byte == b'\n').nth(1).unwrap_or_default();
@@ -112,7 +124,7 @@ impl Command {
 
 impl PartialEq for Command {
     fn eq(&self, other: &Self) -> bool {
-        self.request.bytes() == other.request.bytes() && self.wide_integer == other.wide_integer
+        self.request.bytes() == other.request.bytes() && self.kind == other.kind
     }
 }
 
@@ -136,6 +148,11 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Whether no script can carry out all of the commands.
+    pub(super) fn is_native(&self) -> bool {
+        self.commands.iter().any(|command| command.kind == Kind::Native)
+    }
+
     /// The commands as prepare carries them and the record keeps them: msgpack, an array of arrays of kind and arguments.
     pub(super) fn pack(&self) -> Bytes {
         let size: usize = self.commands.iter().map(|command| command.request.bytes().len() + 8).sum();
@@ -143,7 +160,7 @@ impl Batch {
         array(&mut out, self.commands.len());
         for command in &self.commands {
             array(&mut out, 1 + command.request.argc());
-            string(&mut out, command.kind());
+            string(&mut out, command.letter());
             command.request.args_from(0).for_each(|arg| string(&mut out, arg));
         }
         out.freeze()
@@ -181,18 +198,18 @@ mod tests {
 
     #[test]
     fn a_wide_integer_comes_back_as_an_integer() {
-        let command = Command { request: Request::new(&["INCR", "k"]), wide_integer: Some(ReRead::String) };
+        let command = Command { request: Request::new(&["INCR", "k"]), kind: Kind::WideInteger(ReRead::String) };
         assert_eq!(command.restore(Bytes::from_static(b"$16\r\n9007199254740993\r\n")), ":9007199254740993\r\n");
         assert_eq!(command.restore(Bytes::from_static(b":5\r\n")), ":5\r\n");
         assert_eq!(command.restore(Bytes::from_static(b"-WRONGTYPE x\r\n")), "-WRONGTYPE x\r\n");
-        let exact = Command { wide_integer: None, ..command };
+        let exact = Command { kind: Kind::Plain, ..command };
         assert_eq!(exact.restore(Bytes::from_static(b"$1\r\n5\r\n")), "$1\r\n5\r\n");
     }
 
     #[test]
     fn a_batch_is_packed_as_msgpack() {
         let participant = Participant::Shard { name: "a".into(), db: 0 };
-        let command = Command { request: Request::new(&["GET", "k"]), wide_integer: None };
+        let command = Command { request: Request::new(&["GET", "k"]), kind: Kind::Plain };
         let batch = Batch { participant, keys: vec![], commands: vec![command] };
         assert_eq!(batch.pack().as_ref(), b"\xdd\0\0\0\x01\xdd\0\0\0\x03\xa1.\xa3GET\xa1k");
     }

@@ -1,6 +1,7 @@
 //! commit: *prepared → committed*. The participant runs its batch, keeps the replies and gives back the locks, all in one step.
 //!
-//! It may be sent any number of times: a committed participant answers the replies of the one execution.
+//! It may be sent any number of times: a committed participant answers the replies of the one execution. A batch that no script can
+//! carry out is answered instead of run: whoever commits, be it the coordinator or a resolver, then runs it natively.
 
 use bytes::Bytes;
 
@@ -8,7 +9,7 @@ use super::answer::{self, Said};
 use super::batch::{Command, KeyLock, LockMode};
 use super::script::Script;
 use super::{Participant, Refusal, State, TxnId, internal_keys};
-use crate::resp::Request;
+use crate::resp::{Request, Value};
 
 /// The commit at `participant`, whose record has `keys`.
 pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock], kept_reply_bytes_max: u32) -> Request {
@@ -16,12 +17,33 @@ pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock], kept_rep
     Script::Commit.call(&declared, &[tid.to_string(), kept_reply_bytes_max.to_string()])
 }
 
+/// What a participant answers to commit.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It stands so now; `Committed` is what was asked for.
+    Found(State),
+    /// It is prepared, and these commands of its batch have to run natively, with [`native_closing`].
+    Native(Vec<Request>),
+}
+
 /// Reads the answer. `commands` are those of the batch, where they are known: their replies are put into the form that the client expects.
-pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<State, Refusal> {
+pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<Answer, Refusal> {
     match answer::read(frame)? {
         Said::Locked(_) => Err(Refusal::malformed()),
-        Said::Word(word, rest) => State::of(&word, &rest).map(|state| state.restored(commands)),
+        Said::Word(word, rest) if word == "native" => {
+            let batch = Value::parse(rest.first().ok_or_else(Refusal::malformed)?)?;
+            let commands = batch.items().and_then(|commands| commands.iter().map(unpacked).collect());
+            commands.map(Answer::Native).ok_or_else(Refusal::malformed)
+        }
+        Said::Word(word, rest) => State::of(&word, &rest).map(|state| Answer::Found(state.restored(commands))),
     }
+}
+
+/// A command of a batch as the scripts have it: its kind, then its arguments.
+fn unpacked(command: &Value) -> Option<Request> {
+    let (_kind, args) = command.items()?.split_first()?;
+    let args: Vec<&Bytes> = args.iter().map(Value::text).collect::<Option<_>>()?;
+    (!args.is_empty()).then(|| Request::new(&args))
 }
 
 /// The closing step as plain commands, for a batch that must run natively: they go into the MULTI before the batch's commands, on

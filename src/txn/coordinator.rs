@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::drive::Member;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
-use super::part::{Part, Way};
+use super::part::Part;
 use super::participant::participants_text;
 use super::snapshot::in_order;
 use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
@@ -42,9 +42,8 @@ pub(super) async fn exec(
     loop {
         let mut members = Vec::with_capacity(parts.len());
         for (place, part) in &parts {
-            let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
-            members.push(Member::new(engine.batch_of_part(*place, part)?, way, lease));
+            members.push(Member::new(engine.batch_of_part(*place, part, proto)?, lease));
         }
         let reason = match attempt(engine, members, order, proto).await {
             Outcome::Committed(replies) => return replies_of(&parts, replies),
@@ -57,7 +56,7 @@ pub(super) async fn exec(
             // The first prepare consumed the watches.
             Reason::Locked(_) | Reason::Resolved if watching => return Ok(Executed::WatchBroken),
             Reason::Locked(_) | Reason::Resolved if start.elapsed() >= engine.config.lock_wait_timeout => return Err(ExecError::LockWait),
-            Reason::Locked(locked) => engine.give_way(locked, &parts, tries).await,
+            Reason::Locked(locked) => engine.give_way(locked, &parts, tries, proto).await,
             Reason::Resolved => engine.pause(tries).await,
             Reason::Refused(refusal) => return Err(ExecError::Refused([b"-", &refusal.text[..], b"\r\n"].concat().into())),
             Reason::ClockApart => return Err(ExecError::Rejected(error_reply::CLOCK_APART.to_owned())),
@@ -131,8 +130,12 @@ impl Driver {
                     // The client may have gone.
                     let _ = tell.take().map(|tell| tell.send(outcome));
                 }
-                Action::Repair(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again"),
-                Action::Torn(at) => tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good"),
+                Action::Repair(at) => {
+                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again")
+                }
+                Action::Torn(at) => {
+                    tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
+                }
                 Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),
                 Action::Done => return false,
             }
@@ -161,9 +164,9 @@ impl Driver {
 
 impl Engine {
     /// Waits after an attempt that met `locked`, holding nothing.
-    async fn give_way(&self, locked: Locked, parts: &BTreeMap<Place, Part>, tries: u32) {
+    async fn give_way(&self, locked: Locked, parts: &BTreeMap<Place, Part>, tries: u32, proto: Proto) {
         for (place, part) in parts {
-            let Ok(batch) = self.batch_of_part(*place, part) else { continue };
+            let Ok(batch) = self.batch_of_part(*place, part, proto) else { continue };
             if let Some(found) = self.owner(&batch).await.filter(|found| found.owner == locked.owner) {
                 return self.wait_for_lock(&batch, Some(found), tries).await;
             }

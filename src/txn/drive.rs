@@ -12,19 +12,18 @@ use bytes::Bytes;
 use super::attempt::Redirect;
 use super::batch::{Batch, KeyLock};
 use super::engine::Engine;
+use super::failpoint::{self, Deed, Moment};
 use super::lock::named;
-use super::part::Way;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
-use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, failpoint, fence, internal_keys, prepare, reapply};
+use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply};
 use crate::resp::{Proto, Request, Value, elements};
 use crate::upstream::{Leased, Node, UpstreamError};
 
 /// A participant as the driver of a machine sees it.
 pub(super) struct Member {
     pub(super) batch: Batch,
-    pub(super) way: Way,
     /// The connection that watches keys here, until prepare was sent on it.
     pub(super) watching: RefCell<Option<Leased>>,
     /// Where ASK has sent us, for the next step only.
@@ -35,13 +34,13 @@ pub(super) struct Member {
 
 impl Member {
     /// A participant that will do what `batch` says.
-    pub(super) fn new(batch: Batch, way: Way, watching: Option<Leased>) -> Self {
-        Self { batch, way, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
+    pub(super) fn new(batch: Batch, watching: Option<Leased>) -> Self {
+        Self { batch, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
     }
 
     /// A participant of a transaction that somebody else began: nothing is known of its commands.
     pub(super) fn unknown(participant: Participant, keys: Vec<KeyLock>) -> Self {
-        Self::new(Batch { participant, keys, commands: Vec::new() }, Way::Scripted, None)
+        Self::new(Batch { participant, keys, commands: Vec::new() }, None)
     }
 
     /// Waits as a refusal asks for, before the step is sent again.
@@ -62,62 +61,51 @@ impl Member {
 
     /// Sends `step` of the transaction that `terms` name, and waits for its answer.
     pub(super) async fn send(&self, engine: &Engine, terms: &Terms, at: usize, step: Step) -> Event {
-        failpoint::hit(failpoint::Moment::before(step));
+        failpoint::hit(Moment::Before(Deed::Step(step)));
+        let (participant, commands) = (&self.batch.participant, &self.batch.commands);
         let event = match step {
             Step::Prepare => self.prepare(engine, terms, at).await,
-            Step::Commit if self.way == Way::Native => self.commit_natively(engine, terms, at).await,
-            Step::Commit => {
-                let request = commit::request(terms.tid, &self.batch.participant, &self.batch.keys, terms.kept_reply_bytes_max);
-                self.eval(engine, terms.proto, at, step, Script::Commit, &request, |reply| {
-                    commit::answer(reply, &self.batch.commands).map(|state| Event::Commit(at, state))
-                })
-                .await
-            }
+            Step::Commit => self.commit(engine, terms, at).await,
             Step::Reapply => {
                 let request = reapply::request(terms, &self.batch, &self.run_id(engine));
-                self.eval(engine, terms.proto, at, step, Script::Reapply, &request, |reply| {
-                    reapply::answer(reply, &self.batch.commands).map(|answer| Event::Reapply(at, answer))
-                })
-                .await
+                match self.eval(engine, terms.proto, at, step, &request, |reply| reapply::answer(reply, commands)).await {
+                    Ok(reapply::Answer::Found(State::Prepared)) => self.commit(engine, terms, at).await,
+                    answer => answer.map(|answer| Event::Reapply(at, answer)),
+                }
             }
             Step::Abort => {
-                let request = abort::request(terms.tid, &self.batch.participant, &self.batch.keys);
-                self.eval(engine, terms.proto, at, step, Script::Abort, &request, |reply| abort::answer(reply).map(|state| Event::Abort(at, state)))
-                    .await
+                let request = abort::request(terms.tid, participant, &self.batch.keys);
+                let read = |reply: &Bytes| abort::answer(reply).map(|state| Event::Abort(at, state));
+                self.eval(engine, terms.proto, at, step, &request, read).await
             }
             Step::Fence => {
-                let request = fence::request(terms.tid, &self.batch.participant);
-                self.eval(engine, Proto::Resp2, at, step, Script::Fence, &request, |reply| fence::answer(reply).map(|record| Event::Fence(at, record)))
-                    .await
+                let read = |reply: &Bytes| fence::answer(reply).map(|record| Event::Fence(at, record));
+                self.eval(engine, terms.proto, at, step, &fence::request(terms.tid, participant), read).await
             }
             Step::Inspect => {
-                let request = fence::inspect(terms.tid, &self.batch.participant);
-                self.eval(engine, Proto::Resp2, at, step, Script::Inspect, &request, |reply| {
-                    fence::answer(reply).map(|record| Event::Inspect(at, record))
-                })
-                .await
+                let read = |reply: &Bytes| fence::answer(reply).map(|record| Event::Inspect(at, record));
+                self.eval(engine, terms.proto, at, step, &fence::inspect(terms.tid, participant), read).await
             }
         };
-        failpoint::hit(failpoint::Moment::after(step));
-        event
+        failpoint::hit(Moment::After(Deed::Step(step)));
+        event.unwrap_or_else(|event| event)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the one place where a step, its request and the reading of its answer meet")]
-    async fn eval(
+    /// Calls the script of `step` and reads its answer; an event in place of an answer is an error.
+    async fn eval<T>(
         &self,
         engine: &Engine,
         proto: Proto,
         at: usize,
         step: Step,
-        script: Script,
         request: &Request,
-        read: impl FnOnce(&Bytes) -> Result<Event, Refusal>,
-    ) -> Event {
-        let Some(target) = engine.target(&self.batch.participant, self.ask.take()) else { return unreachable(at, step) };
-        match target.eval(proto, &script.load(), request).await {
-            Ok(reply) => read(&reply).unwrap_or_else(|refusal| self.refused(engine, at, step, refusal)),
-            Err(UpstreamError::MaybeApplied) => Event::Lost(at, step),
-            Err(UpstreamError::NotSent) => unreachable(at, step),
+        read: impl FnOnce(&Bytes) -> Result<T, Refusal>,
+    ) -> Result<T, Event> {
+        let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(|| unreachable(at, step))?;
+        match target.eval(proto, &script(step).load(), request).await {
+            Ok(reply) => read(&reply).map_err(|refusal| self.refused(engine, at, step, refusal)),
+            Err(UpstreamError::MaybeApplied) => Err(Event::Lost(at, step)),
+            Err(UpstreamError::NotSent) => Err(unreachable(at, step)),
         }
     }
 
@@ -130,68 +118,78 @@ impl Member {
         Event::Refused(at, step, refusal)
     }
 
-    async fn prepare(&self, engine: &Engine, terms: &Terms, at: usize) -> Event {
+    async fn prepare(&self, engine: &Engine, terms: &Terms, at: usize) -> Result<Event, Event> {
         let request = prepare::request(terms, &self.batch, &self.run_id(engine));
         let watching = self.watching.borrow_mut().take();
         let Some(mut leased) = watching else {
-            return self
-                .eval(engine, terms.proto, at, Step::Prepare, Script::Prepare, &request, |reply| {
-                    prepare::answer(reply).map(|answer| Event::Prepare(at, answer))
-                })
-                .await;
+            let read = |reply: &Bytes| prepare::answer(reply).map(|answer| Event::Prepare(at, answer));
+            return self.eval(engine, terms.proto, at, Step::Prepare, &request, read).await;
         };
         let requests = [Request::new(&["MULTI"]), request, Request::new(&["EXEC"])];
         let replies = match leased.call(&requests).await {
             Ok(replies) => replies,
-            Err(UpstreamError::NotSent) => return Event::WatchBroken(at),
-            Err(UpstreamError::MaybeApplied) => return Event::Lost(at, Step::Prepare),
+            Err(UpstreamError::NotSent) => return Err(Event::WatchBroken(at)),
+            Err(UpstreamError::MaybeApplied) => return Err(Event::Lost(at, Step::Prepare)),
         };
         leased.set_watching(false);
         // Whatever is refused has consumed the watch all the same.
         let answer = replies.last().and_then(|executed| elements(executed).ok().flatten()).and_then(|inner| inner.into_iter().next());
         match answer.map(|answer| prepare::answer(&answer)) {
-            Some(Ok(answer)) => Event::Prepare(at, answer),
+            Some(Ok(answer)) => Ok(Event::Prepare(at, answer)),
             // A script that stopped half way: only a fence tells.
-            Some(Err(refusal)) if !refusal.kind.is_passing() => Event::Lost(at, Step::Prepare),
-            Some(Err(_)) | None => Event::WatchBroken(at),
+            Some(Err(refusal)) if !refusal.kind.is_passing() => Err(Event::Lost(at, Step::Prepare)),
+            Some(Err(_)) | None => Err(Event::WatchBroken(at)),
+        }
+    }
+
+    async fn commit(&self, engine: &Engine, terms: &Terms, at: usize) -> Result<Event, Event> {
+        if self.batch.is_native() {
+            // What commit would answer is known.
+            let commands = self.batch.commands.iter().map(|command| command.request.clone()).collect();
+            return self.commit_natively(engine, terms, at, commands).await;
+        }
+        let request = commit::request(terms.tid, &self.batch.participant, &self.batch.keys, terms.kept_reply_bytes_max);
+        match self.eval(engine, terms.proto, at, Step::Commit, &request, |reply| commit::answer(reply, &self.batch.commands)).await? {
+            commit::Answer::Found(state) => Ok(Event::Commit(at, state)),
+            commit::Answer::Native(commands) => self.commit_natively(engine, terms, at, commands).await,
         }
     }
 
     /// Commit with the commands as they are: on a connection that watches the record and has seen it prepared, the closing step and the
     /// commands in one MULTI.
-    async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize) -> Event {
+    async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
         let (tid, participant) = (terms.tid, &self.batch.participant);
-        let Some(target) = engine.target(participant, self.ask.take()) else { return unreachable(at, Step::Commit) };
-        let Ok(mut leased) = target.lease(terms.proto, NATIVE_LEASE_WAIT).await else { return unreachable(at, Step::Commit) };
+        let not_sent = || unreachable(at, Step::Commit);
+        let target = engine.target(participant, self.ask.take()).ok_or_else(not_sent)?;
+        let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
         let record = internal_keys::record(participant, tid);
         leased.set_watching(true);
         let look = [named(b"WATCH", std::iter::once(&record)), Request::new(&[&b"HGET"[..], &record[..], b"state"])];
-        let Ok(replies) = leased.call(&look).await else { return unreachable(at, Step::Commit) };
-        let state = match replies.iter().find_map(|reply| error_in(reply)) {
-            Some(refusal) => return self.refused(engine, at, Step::Commit, refusal),
-            None => replies.last().and_then(|reply| Value::parse(reply).ok()).and_then(|value| value.text().cloned()),
-        };
+        let replies = leased.call(&look).await.map_err(|_| not_sent())?;
+        if let Some(refusal) = replies.iter().find_map(error_in) {
+            return Err(self.refused(engine, at, Step::Commit, refusal));
+        }
+        let state = replies.last().and_then(|reply| Value::parse(reply).ok()).and_then(|value| value.text().cloned());
         match state.as_deref() {
             Some(b"prepared") => {}
-            Some(b"committed") => return Event::Commit(at, State::Committed(None)),
-            Some(b"aborted") => return Event::Commit(at, State::Aborted),
-            _ => return Event::Commit(at, State::Gone),
+            Some(b"committed") => return Ok(Event::Commit(at, State::Committed(None))),
+            Some(b"aborted") => return Ok(Event::Commit(at, State::Aborted)),
+            _ => return Ok(Event::Commit(at, State::Gone)),
         }
-        let closing = commit::native_closing(tid, participant, &self.batch.keys);
         let mut requests = vec![Request::new(&["MULTI"])];
-        let skipped = closing.len();
-        requests.extend(closing);
-        requests.extend(self.batch.commands.iter().map(|command| command.request.clone()));
+        requests.extend(commit::native_closing(tid, participant, &self.batch.keys));
+        let skipped = requests.len() - 1;
+        requests.extend(commands);
         requests.push(Request::new(&["EXEC"]));
-        let Ok(replies) = leased.call(&requests).await else { return Event::Lost(at, Step::Commit) };
+        let replies = leased.call(&requests).await.map_err(|_| Event::Lost(at, Step::Commit))?;
         leased.set_watching(false);
-        if let Some(refusal) = replies.iter().find_map(|reply| error_in(reply)) {
-            return self.refused(engine, at, Step::Commit, refusal);
+        if let Some(refusal) = replies.iter().find_map(error_in) {
+            return Err(self.refused(engine, at, Step::Commit, refusal));
         }
         match replies.last().map(elements) {
-            Some(Ok(Some(inner))) => Event::Commit(at, State::Committed(Some(inner.into_iter().skip(skipped).collect()))),
+            Some(Ok(Some(inner))) => Ok(Event::Commit(at, State::Committed(Some(inner.into_iter().skip(skipped).collect())))),
             // Somebody was faster: look again.
-            _ => unreachable(at, Step::Commit),
+            _ => Err(not_sent()),
         }
     }
 
@@ -208,6 +206,18 @@ impl Member {
 /// What terms a resolver works under: those that it needs are in the records.
 pub(super) fn foreign_terms(tid: TxnId, kept_reply_bytes_max: u32) -> Terms {
     Terms { tid, participants: Bytes::new(), lease_ms: 0, proto: Proto::Resp2, kept_reply_bytes_max }
+}
+
+/// The script that carries out `step`.
+fn script(step: Step) -> Script {
+    match step {
+        Step::Prepare => Script::Prepare,
+        Step::Commit => Script::Commit,
+        Step::Reapply => Script::Reapply,
+        Step::Abort => Script::Abort,
+        Step::Fence => Script::Fence,
+        Step::Inspect => Script::Inspect,
+    }
 }
 
 /// Nothing was sent: the step can be sent again.

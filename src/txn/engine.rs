@@ -6,21 +6,21 @@ use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use tokio::task::JoinSet;
 
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
-use super::participant::Participant;
 use super::part::{self, Part, Way, divide};
+use super::participant::Participant;
 use super::recovery::Forgettable;
 use super::watch::Watch;
 use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::resp::{Limits, Proto, Request};
 use crate::route::{Place, Routed};
-use crate::topology::Topology;
+use crate::topology::{ShardId, Topology};
 use crate::upstream::Upstreams;
 
 /// Carries out transactions and the commands that owe them something.
@@ -96,7 +96,7 @@ impl Engine {
         if strict {
             return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
         }
-        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false)?;
+        let batch = self.batch_of(command.place, std::iter::once(&command), &[], false, proto)?;
         let write = command.writes();
         self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
     }
@@ -107,7 +107,7 @@ impl Engine {
     /// See [`ExecError`].
     pub async fn batch(&self, commands: &[Routed], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
         let Some(first) = commands.first() else { return Ok(Vec::new()) };
-        let batch = self.batch_of(first.place, commands.iter(), &[], false)?;
+        let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
         self.persist(&batch, async |target| match way {
             Way::Read => one_phase::read(&target, proto, &batch).await,
@@ -139,7 +139,7 @@ impl Engine {
         }
         match parts.first_key_value() {
             Some((place, part)) if parts.len() == 1 => {
-                let batch = self.batch_of_part(*place, part)?;
+                let batch = self.batch_of_part(*place, part, proto)?;
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
                 watch.exec_alone(&batch, way, proto).await
             }
@@ -175,14 +175,15 @@ impl Engine {
         commands: impl Iterator<Item = &'a Routed>,
         watched: &[Bytes],
         absent: bool,
+        proto: Proto,
     ) -> Result<Batch, ExecError> {
         let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
-        Ok(part::batch(participant, commands, watched, absent))
+        Ok(part::batch(participant, commands, watched, absent, proto))
     }
 
     /// What `part` asks of the participant at `place`.
-    pub(super) fn batch_of_part(&self, place: Place, part: &Part) -> Result<Batch, ExecError> {
-        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent)
+    pub(super) fn batch_of_part(&self, place: Place, part: &Part, proto: Proto) -> Result<Batch, ExecError> {
+        self.batch_of(place, part.commands.iter().map(|(_, command)| command), &part.watched, part.absent, proto)
     }
 
     /// Sends `request` to any shard.
@@ -203,11 +204,18 @@ impl Engine {
     /// # Errors
     /// [`ExecError::Unreachable`] when one does not answer; the others may have carried it out.
     pub async fn every_shard(&self, request: &Request, db: u32, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
-        try_join_all(self.upstreams.primaries().into_iter().map(|node| async move {
-            let mut replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await.map_err(|_| ExecError::Unreachable)?;
-            replies.pop().ok_or(ExecError::Unreachable)
-        }))
-        .await
+        // All are waited for, so that nothing of it happens behind the back of what the client does next.
+        join_all(self.upstreams.map().ids().map(|shard| self.one_shard(shard, request, db, proto))).await.into_iter().collect()
+    }
+
+    /// Sends `request` to `shard`, database `db`.
+    ///
+    /// # Errors
+    /// [`ExecError::Unreachable`] when it does not answer; it may have carried it out.
+    pub async fn one_shard(&self, shard: ShardId, request: &Request, db: u32, proto: Proto) -> Result<Bytes, ExecError> {
+        let node = self.upstreams.primary(shard).ok_or(ExecError::Unreachable)?;
+        let replies = crate::upstream::call(&node.shared(db, proto), std::slice::from_ref(request)).await;
+        replies.ok().and_then(|mut replies| replies.pop()).ok_or(ExecError::Unreachable)
     }
 
     /// The time of day in milliseconds since 1970.

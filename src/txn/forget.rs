@@ -2,6 +2,8 @@
 //!
 //! The coordinator forgets what it has seen committed everywhere. Everyone else may forget by age alone ([`Age`]).
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::script::Script;
@@ -14,21 +16,21 @@ use crate::resp::{Request, Value};
 pub enum Age {
     /// Committed, and the coordinator knows that every participant is.
     CommittedEverywhere,
-    /// Committed, and old: after an hour.
-    OldCommitted,
-    /// A tombstone that no prepare can come to meet any more: after half an hour.
-    OldTombstone,
+    /// Committed, and at least so old.
+    OldCommitted(Duration),
+    /// A tombstone at least so old: no prepare can come to meet it any more.
+    OldTombstone(Duration),
 }
 
 /// The forgetting of several transactions at `participant`.
 pub fn request(tids: &[TxnId], participant: &Participant, age: Age) -> Request {
     let records: Vec<Bytes> = tids.iter().map(|tid| internal_keys::record(participant, *tid)).collect();
-    let (state, least_ms): (&[u8], &[u8]) = match age {
-        Age::CommittedEverywhere => (b"committed", b"0"),
-        Age::OldCommitted => (b"committed", b"3600000"),
-        Age::OldTombstone => (b"aborted", b"1800000"),
+    let (state, least) = match age {
+        Age::CommittedEverywhere => ("committed", Duration::ZERO),
+        Age::OldCommitted(least) => ("committed", least),
+        Age::OldTombstone(least) => ("aborted", least),
     };
-    Script::Forget.call(&records, &[state, least_ms])
+    Script::Forget.call(&records, &[state, &least.as_millis().to_string()])
 }
 
 /// Reads the answer: how many records were deleted.

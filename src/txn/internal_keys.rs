@@ -30,6 +30,16 @@ pub fn record(participant: &Participant, tid: TxnId) -> Bytes {
     internal(participant, b"t:", tid.to_string().as_bytes())
 }
 
+/// The transaction whose record `key` is; `None` for any other key.
+pub fn tid_of(key: &[u8]) -> Option<TxnId> {
+    let rest = key.strip_prefix(PREFIX)?;
+    let rest = match rest.strip_prefix(b"{") {
+        Some(tagged) => tagged.splitn(2, |byte| *byte == b'}').nth(1)?,
+        None => rest,
+    };
+    std::str::from_utf8(rest.strip_prefix(b"t:")?).ok()?.parse().ok()
+}
+
 fn internal(participant: &Participant, kind: &[u8], rest: &[u8]) -> Bytes {
     let mut key = BytesMut::with_capacity(PREFIX.len() + 8 + rest.len());
     key.extend_from_slice(PREFIX);
@@ -59,6 +69,7 @@ mod tests {
             {
                 assert_eq!(Slot::of(&internal), slot, "{internal:?}");
                 assert!(is_internal(&internal));
+                assert_eq!(tid_of(&internal), (internal == record(&participant, tid)).then_some(tid));
             }
         }
     }

@@ -3,8 +3,8 @@
 use bytes::{Bytes, BytesMut};
 
 use super::batch::{Batch, KeyLock};
-use super::{guarded, internal_keys};
 use super::participant::Participant;
+use super::{guarded, internal_keys};
 use crate::resp::Request;
 use crate::slot::Slot;
 
@@ -23,7 +23,12 @@ impl LockKeys {
 
     /// The locks against holding `keys`.
     pub fn of(participant: &Participant, keys: &[KeyLock]) -> Self {
-        Self { locks: guarded::locks(participant, keys), data: keys.iter().map(|lock| lock.key.clone()).collect() }
+        let mut locks = guarded::locks(participant, keys);
+        if locks.is_empty() {
+            // WATCH and EXISTS want something to look at, in the participant's own slot. A lock of the empty key is as good as any.
+            locks.push(internal_keys::exclusive_lock(participant, b""));
+        }
+        Self { locks, data: keys.iter().map(|lock| lock.key.clone()).collect() }
     }
 
     /// `WATCH` of the locks.
@@ -40,7 +45,6 @@ impl LockKeys {
     pub fn exists(&self) -> Request {
         named(b"EXISTS", self.locks.iter())
     }
-
 }
 
 pub(super) fn named<'a>(command: &'a [u8], keys: impl Iterator<Item = &'a Bytes>) -> Request {
@@ -80,9 +84,7 @@ mod tests {
     #[test]
     fn the_hot_form_names_the_same_locks() {
         let slot = Slot::of(b"key");
-        for (participant, slot) in
-            [(Participant::Slot(slot), Some(slot)), (Participant::Shard { name: "a".into(), db: 0 }, None)]
-        {
+        for (participant, slot) in [(Participant::Slot(slot), Some(slot)), (Participant::Shard { name: "a".into(), db: 0 }, None)] {
             let keys = [&b"key"[..], b"a longer one", b""];
             let mut out = BytesMut::new();
             write_exists(&mut out, slot, keys.into_iter());

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use super::attempt::{Attempt, Redirect, Target};
 use super::batch::Batch;
 use super::error::ExecError;
-use super::{Refused, guarded};
 use super::lock::LockKeys;
 use super::script::Script;
+use super::{Refused, guarded};
 use crate::resp::{Proto, Request, elements};
 use crate::upstream::{Leased, UpstreamError};
 
@@ -125,7 +125,7 @@ pub(super) fn checked_transaction(locks: &LockKeys, batch: &Batch) -> Vec<Reques
     requests
 }
 
-/// Reads the replies to [`checked_transaction`].
+/// Reads the replies to [`checked_transaction`]; [`Attempt::Locked`] also when something that the connection watches had changed.
 pub(super) fn checked_replies(replies: &[Bytes], batch: &Batch) -> Attempt<Vec<Bytes>> {
     let [_, queued @ .., executed] = replies else { return Attempt::Failed(ExecError::Unreachable) };
     if let Some(error) = queued.iter().find(|reply| reply.first() == Some(&b'-')) {
@@ -136,6 +136,7 @@ pub(super) fn checked_replies(replies: &[Bytes], batch: &Batch) -> Attempt<Vec<B
             let check = all.remove(0);
             if check.as_ref() == b":0\r\n" { Attempt::Done(all) } else { Attempt::Locked(None) }
         }
+        Ok(None) => Attempt::Locked(None),
         _ => refused(executed.clone()),
     }
 }

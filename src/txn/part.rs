@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Command, KeyLock, LockMode, ReRead};
+use super::batch::{Batch, Command, Kind, KeyLock, LockMode, ReRead};
 use super::participant::Participant;
 use super::script::fits_script;
 use crate::command::{self, Access, ScriptReply};
@@ -49,8 +49,15 @@ pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
     }
 }
 
-/// What `commands` and `watched` keys ask of `participant`: each key once, in the strongest mode that anybody needs.
-pub fn batch<'a>(participant: Participant, commands: impl Iterator<Item = &'a Routed>, watched: &[Bytes], absent: bool) -> Batch {
+/// What `commands` and `watched` keys ask of `participant`: each key once, in the strongest mode that anybody needs. The replies are for
+/// a client of `proto`.
+pub fn batch<'a>(
+    participant: Participant,
+    commands: impl Iterator<Item = &'a Routed>,
+    watched: &[Bytes],
+    absent: bool,
+    proto: Proto,
+) -> Batch {
     let mut modes: BTreeMap<Bytes, LockMode> = watched.iter().map(|key| (key.clone(), LockMode::Shared)).collect();
     let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
     let commands = commands
@@ -60,7 +67,7 @@ pub fn batch<'a>(participant: Participant, commands: impl Iterator<Item = &'a Ro
                 let held = modes.entry(routed.request.arg_bytes(key.index as usize)).or_insert(mode);
                 *held = mode.max(*held);
             }
-            Command { request: routed.request.clone(), wide_integer: wide_integer(routed) }
+            Command { request: routed.request.clone(), kind: kind(routed, proto) }
         })
         .collect();
     Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands }
@@ -93,10 +100,11 @@ pub fn survives_script(routed: &Routed, proto: Proto) -> bool {
     fits_script(&routed.request) && routed.spec.script_reply.of(&routed.request, proto) != ScriptReply::Native
 }
 
-fn wide_integer(routed: &Routed) -> Option<ReRead> {
+fn kind(routed: &Routed, proto: Proto) -> Kind {
     match routed.spec.script_reply {
-        ScriptReply::WideInteger(command::ReRead::String) => Some(ReRead::String),
-        ScriptReply::WideInteger(command::ReRead::HashField) => Some(ReRead::HashField),
-        _ => None,
+        _ if !survives_script(routed, proto) => Kind::Native,
+        ScriptReply::WideInteger(command::ReRead::String) => Kind::WideInteger(ReRead::String),
+        ScriptReply::WideInteger(command::ReRead::HashField) => Kind::WideInteger(ReRead::HashField),
+        _ => Kind::Plain,
     }
 }

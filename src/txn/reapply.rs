@@ -14,7 +14,7 @@ use crate::resp::Request;
 /// What a participant answers to reapply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Answer {
-    /// It stands so now; `Committed` is what was asked for.
+    /// It stands so now; `Committed` is what was asked for. `Prepared`: its batch has to run natively, and commit does that.
     Found(State),
     /// A key is held by another transaction: wait, then again.
     Locked(Locked),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::drive::{Member, foreign_terms};
 use super::engine::Engine;
+use super::failpoint::{self, Deed, Moment};
 use super::forget::{self, Age};
 use super::participant::Participant;
 use super::state::{Action, Resolver, Step, Verdict};
@@ -21,14 +22,30 @@ use crate::resp::Proto;
 /// meets it next goes on.
 pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
     // One resolver in each worker is enough.
-    if !engine.resolving.borrow_mut().insert(tid) {
-        return engine.pause(3).await;
-    }
+    let Some(_claim) = Claim::new(engine, tid) else { return engine.pause(3).await };
     match tokio::time::timeout(engine.config.patience, run(engine, tid, home)).await {
         Ok(verdict) => tracing::info!(%tid, ?verdict, "resolved a transaction that was left"),
         Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
     }
-    engine.resolving.borrow_mut().remove(&tid);
+}
+
+/// The right to resolve a transaction in this worker. It ends also when whoever waits for the resolution is gone before it is over.
+struct Claim<'a> {
+    engine: &'a Engine,
+    tid: TxnId,
+}
+
+impl<'a> Claim<'a> {
+    fn new(engine: &'a Engine, tid: TxnId) -> Option<Self> {
+        let free = engine.resolving.borrow_mut().insert(tid);
+        free.then(|| Self { engine, tid })
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.engine.resolving.borrow_mut().remove(&self.tid);
+    }
 }
 
 async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict> {
@@ -72,7 +89,7 @@ impl Engine {
         self.forgettable.borrow_mut().0.extend(participants.map(|participant| (due, tid, participant)));
     }
 
-    /// Deletes the records that are due, many with each request. To be called about once a second.
+    /// Deletes the records that are due, many with each request. To be called a few times a second.
     pub async fn forget_due(&self) {
         let now = Instant::now();
         let due: Vec<_> = {
@@ -89,7 +106,9 @@ impl Engine {
                 let Some(target) = self.target(&participant, None) else { continue };
                 let request = forget::request(tids, &participant, Age::CommittedEverywhere);
                 // What is not forgotten now is swept by its age.
+                failpoint::hit(Moment::Before(Deed::Forget));
                 let _ = target.eval(Proto::Resp2, &Script::Forget.load(), &request).await;
+                failpoint::hit(Moment::After(Deed::Forget));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Reads over several participants as one snapshot, without a write on any shard (protocol §8).
 //!
 //! On leased connections, all at once: WATCH the keys *and* their locks, then look at the locks, then read. When all answers are in,
-//! each participant is asked whether anything it watches has changed: a keyed check inside `MULTI, EXEC`, which a changed key turns into
+//! each participant is asked whether anything it watches has changed: a keyed check and `MULTI, EXEC`, which a changed key turns into
 //! nil. All clean: every value was there at the barrier, at the same moment. The order of the three steps matters, and so does
 //! watching the locks: without them a transaction that is prepared after the look and committed elsewhere before the read would be seen in
 //! part. What keeps changing is read under locks the third time.
@@ -15,9 +15,9 @@ use super::coordinator;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
 use super::lock::LockKeys;
-use super::one_phase::{checked_transaction, refused};
+use super::one_phase::refused;
 use super::part::{Part, divide};
-use crate::resp::Proto;
+use crate::resp::{Proto, Request};
 use crate::route::{Place, Routed};
 use crate::upstream::Leased;
 
@@ -46,7 +46,7 @@ impl Engine {
             if open.len() < parts.len() {
                 continue;
             }
-            let clean = join_all(open.iter_mut().map(Open::is_unchanged)).await;
+            let clean = join_all(open.iter_mut().map(|read| read.is_unchanged())).await;
             if clean.into_iter().all(|clean| clean) {
                 return Ok(in_order(count, open.into_iter().flat_map(|read| read.replies)));
             }
@@ -59,7 +59,7 @@ impl Engine {
 
     /// Watches, looks and reads at one participant.
     async fn begin(&self, place: Place, part: &Part, proto: Proto) -> Result<Begun, ExecError> {
-        let batch = self.batch_of_part(place, part)?;
+        let batch = self.batch_of_part(place, part, proto)?;
         let locks = LockKeys::against(&batch);
         let Some(node) = self.upstreams.primary(place.shard) else { return Err(ExecError::Unreachable) };
         let mut leased = node.lease(place.db, proto, self.config.lock_wait_timeout).await.map_err(|_| ExecError::Unreachable)?;
@@ -78,7 +78,7 @@ impl Engine {
             },
             [_, found, values @ ..] if found.as_ref() == b":0\r\n" => {
                 let replies = part.commands.iter().map(|(position, _)| *position).zip(values.iter().cloned()).collect();
-                Ok(Begun::Read(Open { leased, locks, batch: Batch { commands: Vec::new(), ..batch }, replies }))
+                Ok(Begun::Read(Box::new(Open { leased, locks, replies })))
             }
             _ => Ok(Begun::Locked(batch)),
         }
@@ -87,7 +87,7 @@ impl Engine {
 
 /// What came of reading at one participant.
 enum Begun {
-    Read(Open),
+    Read(Box<Open>),
     Locked(Batch),
     /// The connection broke or the slot is moving.
     Again,
@@ -97,19 +97,18 @@ enum Begun {
 struct Open {
     leased: Leased,
     locks: LockKeys,
-    /// The same without its commands.
-    batch: Batch,
     /// Each with the position of its command.
     replies: Vec<(usize, Bytes)>,
 }
 
 impl Open {
     /// Whether nothing that was read, and no lock on it, has changed until now. The check names a key, so that a slot that has moved
-    /// away answers with a redirect.
+    /// away answers with a redirect. It stands before MULTI, behind which a server that is out of memory takes no command at all.
     async fn is_unchanged(&mut self) -> bool {
-        let replies = self.leased.call(&checked_transaction(&self.locks, &self.batch)).await.unwrap_or_default();
+        let requests = [self.locks.exists(), Request::new(&["MULTI"]), Request::new(&["EXEC"])];
+        let replies = self.leased.call(&requests).await.unwrap_or_default();
         self.leased.set_watching(false);
-        replies.last().is_some_and(|executed| executed.as_ref() == b"*1\r\n:0\r\n")
+        matches!(&replies[..], [check, _, executed] if check.as_ref() == b":0\r\n" && executed.as_ref() == b"*0\r\n")
     }
 }
 

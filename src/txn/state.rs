@@ -125,3 +125,6 @@ pub enum Reason {
 
 /// How long after its start an absent or aborted record is still evidence. Tombstones and committed records are deleted by age later.
 const BELIEVED_MS: u64 = 600_000;
+
+#[cfg(test)]
+mod tests;

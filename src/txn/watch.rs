@@ -129,7 +129,7 @@ impl Engine {
     async fn watch_at(&self, place: Place, names: Vec<Bytes>, before: Option<Watched>, proto: Proto) -> Result<Watched, ExecError> {
         let map = self.upstreams.map();
         let participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
-        let batch = part::batch(participant, std::iter::empty(), &names, false);
+        let batch = part::batch(participant, std::iter::empty(), &names, false, proto);
         let locks = LockKeys::against(&batch);
         let Some(mut watched) = before else {
             return self

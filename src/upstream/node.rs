@@ -24,11 +24,14 @@ pub struct Node {
     address: NodeAddr,
     handshake: Handshake,
     config: UpstreamConfig,
-    shared: RefCell<SmallVec<[(u32, Proto, Rc<SharedConn>); 2]>>,
+    shared: RefCell<SmallVec<[Shared; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
     subscriber: RefCell<Option<Rc<Subscriber>>>,
     leases: Arc<Semaphore>,
 }
+
+/// A shared connection, beside the database and the protocol version that it is for.
+type Shared = (u32, Proto, Rc<SharedConn>);
 
 impl Node {
     /// A node that is not connected to yet.

@@ -124,11 +124,11 @@ impl SharedConn {
             Some(since) if answered == state.answered => state.stalled |= now.duration_since(since) >= limit,
             _ => state.seen = (state.answered, Some(now)),
         }
-        if state.stalled {
-            if let Some(waker) = state.waker.take() {
-                drop(state);
-                waker.wake();
-            }
+        if state.stalled
+            && let Some(waker) = state.waker.take()
+        {
+            drop(state);
+            waker.wake();
         }
     }
 

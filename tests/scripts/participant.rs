@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use bytes::Bytes;
 use weft::resp::{Proto, ReplyScanner, Request};
 use weft::txn::{
-    Batch, Command, KeyLock, LockMode, Locked, Participant, ReRead, Refusal, Refused, Script, State, Terms, TxnId, TxnIds, abort, commit,
+    Batch, Command, KeyLock, Kind, LockMode, Locked, Participant, ReRead, Refusal, Refused, Script, State, Terms, TxnId, TxnIds, abort, commit,
     fence, forget, guarded, prepare, reapply,
 };
 
@@ -110,7 +110,20 @@ impl Shard {
 
     pub(crate) fn commit(&mut self, tid: TxnId, batch: &Batch) -> Result<State, Refusal> {
         let frame = self.call(&commit::request(tid, &self.at, &batch.keys, self.kept_reply_bytes_max));
-        commit::answer(&frame, &batch.commands)
+        commit::answer(&frame, &batch.commands).map(|answer| match answer {
+            commit::Answer::Found(state) => state,
+            commit::Answer::Native(commands) => panic!("to be run natively: {commands:?}"),
+        })
+    }
+
+    /// Commit leaves it to the caller to run the whole batch natively.
+    #[track_caller]
+    pub(crate) fn must_leave_to_native(&mut self, tid: TxnId, batch: &Batch) {
+        let frame = self.call(&commit::request(tid, &self.at, &batch.keys, self.kept_reply_bytes_max));
+        let Ok(commit::Answer::Native(commands)) = commit::answer(&frame, &[]) else { panic!("{frame:?}") };
+        let bytes = |request: &Request| request.bytes().clone();
+        let expected: Vec<Bytes> = batch.commands.iter().map(|command| bytes(&command.request)).collect();
+        assert_eq!(commands.iter().map(bytes).collect::<Vec<_>>(), expected);
     }
 
     /// Commit answers these replies.
@@ -193,7 +206,7 @@ pub(crate) fn assert_refused<T: std::fmt::Debug>(answer: Result<T, Refusal>, kin
 /// A batch at the shard: keys written as `x:key`, `s:key` or `n:key`, commands as lines.
 pub(crate) fn batch(keys: &str, commands: &[&str]) -> Batch {
     let commands: Vec<Vec<&str>> = commands.iter().map(|line| line.split(' ').collect()).collect();
-    let keys = keys.split_whitespace().map(|key| lock(&key[..1], key[2..].as_bytes())).collect();
+    let keys = keys.split_whitespace().map(|key| lock(&key[..1], &key.as_bytes()[2..])).collect();
     Batch {
         participant: Participant::Shard { name: "a".into(), db: 0 },
         keys,
@@ -211,10 +224,11 @@ pub(crate) fn lock(mode: &str, key: &[u8]) -> KeyLock {
 }
 
 pub(crate) fn command<A: AsRef<[u8]>>(words: &[A]) -> Command {
-    let wide_integer = match words[0].as_ref() {
-        b"INCRBY" => Some(ReRead::String),
-        b"HINCRBY" => Some(ReRead::HashField),
-        _ => None,
+    let kind = match words[0].as_ref() {
+        b"INCRBY" => Kind::WideInteger(ReRead::String),
+        b"HINCRBY" => Kind::WideInteger(ReRead::HashField),
+        b"EVAL" => Kind::Native,
+        _ => Kind::Plain,
     };
-    Command { request: Request::new(words), wide_integer }
+    Command { request: Request::new(words), kind }
 }

@@ -102,10 +102,23 @@ impl Client {
 
     /// The next reply, or why there is none.
     pub(crate) fn try_receive(&mut self) -> std::io::Result<Reply> {
+        let (reply, length) = self.next()?;
+        self.received.drain(..length);
+        Ok(reply)
+    }
+
+    /// The bytes of the next reply.
+    #[track_caller]
+    pub(crate) fn receive_frame(&mut self) -> Vec<u8> {
+        let (_, length) = self.next().unwrap_or_else(|error| panic!("waiting for a reply: {error}"));
+        self.received.drain(..length).collect()
+    }
+
+    /// The next reply and its length; it stays in the buffer.
+    fn next(&mut self) -> std::io::Result<(Reply, usize)> {
         loop {
-            if let Some((reply, length)) = decode(&self.received) {
-                self.received.drain(..length);
-                return Ok(reply);
+            if let Some(next) = decode(&self.received) {
+                return Ok(next);
             }
             self.fill()?;
         }
@@ -222,7 +235,8 @@ impl Client {
     }
 }
 
-fn encode(command: &(impl Args + ?Sized)) -> Vec<u8> {
+/// `command` as clients send it.
+pub(crate) fn encode(command: &(impl Args + ?Sized)) -> Vec<u8> {
     let args = command.args();
     let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
     for arg in args {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use super::{PATIENCE, eventually_some};
 
@@ -30,9 +30,11 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// SIGSTOP: connections stay, nothing answers.
+    /// SIGSTOP: connections stay, nothing answers. Threads on other cores stop a moment later, so this waits for the last of them.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
+        let (_, status) = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap().expect("a blocking wait");
+        assert!(status.stopped(), "{} has ended", self.name);
     }
 
     /// SIGCONT, after [`Self::pause`].

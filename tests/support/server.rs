@@ -74,7 +74,7 @@ impl Server {
         &mut self.process
     }
 
-    /// Kills it, and starts it again, empty, where it was.
+    /// Kills it, and starts it again where it was, with nothing but what its options made it keep.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         self.process.kill();

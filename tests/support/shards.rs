@@ -39,7 +39,13 @@ impl Shards {
     /// Servers that know nothing of each other.
     #[track_caller]
     pub(crate) fn fixed(flavor: Flavor, count: usize) -> Self {
-        Self { mode: Mode::Static, servers: (0..count).map(|_| Server::start(flavor, &[])).collect() }
+        Self::fixed_with(flavor, count, &[])
+    }
+
+    /// Servers that know nothing of each other, with options of their command line.
+    #[track_caller]
+    pub(crate) fn fixed_with(flavor: Flavor, count: usize, options: &[&str]) -> Self {
+        Self { mode: Mode::Static, servers: (0..count).map(|_| Server::start(flavor, options)).collect() }
     }
 
     /// A cluster of primaries.

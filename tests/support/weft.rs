@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE, Process, Shards, eventually_some, free_port};
+use super::{Client, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
 
 /// A running proxy.
 pub(crate) struct Weft {
@@ -72,6 +72,12 @@ impl Setup {
     pub(crate) fn set(mut self, key: &str, value: impl ToString) -> Self {
         let (section, key) = key.split_once('.').unwrap_or(("", key));
         self.settings.entry(section.to_owned()).or_default().push(format!("{key}: {}", value.to_string()));
+        self
+    }
+
+    /// Reaches `server` through `proxy`. Only where weft alone knows where the shards are: a cluster names its nodes itself.
+    pub(crate) fn through(mut self, proxy: &FaultProxy, server: &Server) -> Self {
+        self.topology = self.topology.replace(&server.address().to_string(), &proxy.address().to_string());
         self
     }
 

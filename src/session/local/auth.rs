@@ -120,4 +120,4 @@ fn is_known(settings: &LocalSettings, user: &[u8], password: &[u8]) -> bool {
     user == DEFAULT_USER && settings.password.as_ref().is_none_or(|secret| secret.matches(password))
 }
 
-const DEFAULT_USER: &[u8] = b"default";
+pub(super) const DEFAULT_USER: &[u8] = b"default";

@@ -45,7 +45,7 @@ pub(super) fn select(mut call: Call<'_>) -> LocalOutcome {
 }
 
 /// A cluster's refusal is Redis Cluster's own: it tells people why there is no second database, which "out of range" would not.
-fn database(index: &[u8], databases: Databases) -> Result<u32, &'static str> {
+pub(super) fn database(index: &[u8], databases: Databases) -> Result<u32, &'static str> {
     let index = integer(index).ok_or(error_reply::NOT_AN_INTEGER)?;
     let index = i32::try_from(index).map_err(|_| error_reply::NOT_A_32_BIT_INTEGER)?;
     let count = match databases {

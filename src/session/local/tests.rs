@@ -344,8 +344,8 @@ fn what_needs_more_than_the_connection_is_handed_back() {
         outcome
     };
     assert_eq!(outcome(&[b"INFO", b"keyspace", b"nonsense"]), LocalOutcome::Info(Sections::KEYSPACE));
-    assert_eq!(outcome(&[b"COMMAND"]), LocalOutcome::AnyShard);
-    assert_eq!(outcome(&[b"COMMAND", b"COUNT"]), LocalOutcome::AnyShard);
+    assert_eq!(outcome(&[b"CONFIG", b"GET", b"save"]), LocalOutcome::Config);
+    assert_eq!(outcome(&[b"COMMAND"]), LocalOutcome::NotLocal);
     assert_eq!(outcome(&[b"GET", b"k"]), LocalOutcome::NotLocal);
 }
 

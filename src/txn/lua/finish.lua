@@ -1,9 +1,9 @@
 -- Runs the batch, gives back the locks and leaves the record committed, with the replies if they are no longer than kept_max.
 -- The script speaks RESP2 again before it returns: only then does false become a null for a client of either version.
-local function finish(record, tid, modes, batch, proto, kept_max)
+local function finish(record, tid, modes, commands, proto, kept_max)
   local replies = {}
   if proto == '3' then redis.setresp(3) end
-  for i, command in ipairs(cmsgpack.unpack(batch)) do
+  for i, command in ipairs(commands) do
     replies[i] = run(command[1], command, 2, #command)
   end
   redis.setresp(2)

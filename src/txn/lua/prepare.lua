@@ -3,7 +3,7 @@
 -- KEYS: the record, then for each key its x-lock, its s-lock and the key.
 -- ARGV: tid, its start, lease, RESP version, run id, participants, batch, and for each key its mode: 's' shared, 'x'
 -- exclusive, 'n' exclusive and the key must not exist.
-local record, tid, start, lease, modes = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[8]
+local record, tid, start, modes = KEYS[1], ARGV[1], ARGV[2], ARGV[8]
 local state = redis.call('HGET', record, 'state')
 if state then return { state } end
 
@@ -21,15 +21,4 @@ for i = 1, #modes do
   keys[i] = KEYS[3 * i + 1]
   if string.sub(modes, i, i) == 'n' and redis.call('EXISTS', keys[i]) > 0 then return { 'exists' } end
 end
-
-local deadline = string.format('%d', now + lease)
-redis.call('HSET', record, 'state', 'prepared', 'start', start, 'lease', lease, 'proto', ARGV[4], 'run', ARGV[5], 'parts', ARGV[6],
-  'batch', ARGV[7], 'modes', modes, 'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
-for i = 1, #modes do
-  if string.sub(modes, i, i) == 's' then
-    redis.call('HSET', KEYS[3 * i], tid, deadline)
-  else
-    redis.call('SET', KEYS[3 * i - 1], tid .. ' ' .. deadline)
-  end
-end
-return { 'prepared' }
+return stage(keys, now)

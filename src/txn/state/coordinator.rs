@@ -39,10 +39,20 @@ enum Phase {
     Committing,
     /// Every participant has been prepared, and then all of them lost the transaction: see what is really there.
     Surveying,
-    /// It can never commit, or is lost everywhere.
-    Aborting(Reason),
+    /// It can never commit: some participant said no to prepare, or holds a tombstone.
+    Aborting(Reason, Evidence),
     /// Over.
     Done,
+}
+
+/// What an abort rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Evidence {
+    /// A participant refused to prepare: it never was, and never will be.
+    Refusal,
+    /// A participant has nothing. It may have lost what it had, after somebody committed elsewhere: the client hears nothing before
+    /// everyone has answered.
+    Absence,
 }
 
 /// What the coordinator knows of one participant.
@@ -140,16 +150,17 @@ impl Coordinator {
 
     /// A definite no: the participant has nothing, and prepare will not be sent to it any more.
     fn no(&mut self, at: usize, reason: Reason) {
+        let evidence = if reason == Reason::Resolved { Evidence::Absence } else { Evidence::Refusal };
         self.members[at].stand = Stand::Nothing;
         if self.phase == Phase::Voting {
-            self.phase = Phase::Aborting(reason);
+            self.phase = Phase::Aborting(reason, evidence);
         }
     }
 
     /// The answer to commit, abort or fence.
     fn found(&mut self, at: usize, state: State, now_ms: u64, actions: &mut Actions) {
         let absent = matches!(state, State::Aborted | State::Gone);
-        let decides = !matches!(self.phase, Phase::Aborting(_));
+        let decides = !matches!(self.phase, Phase::Aborting(_, Evidence::Refusal));
         if absent && decides && now_ms > self.start_ms.saturating_add(BELIEVED_MS) {
             return self.disbelieve(actions);
         }
@@ -160,7 +171,8 @@ impl Coordinator {
             State::Aborted | State::Gone => Stand::Nothing,
         };
         if absent && self.phase == Phase::Voting {
-            self.phase = Phase::Aborting(self.members[at].refusal.take().map_or(Reason::Resolved, Reason::Refused));
+            let reason = self.members[at].refusal.take().map_or(Reason::Resolved, Reason::Refused);
+            self.phase = Phase::Aborting(reason, Evidence::Absence);
         }
     }
 
@@ -240,7 +252,7 @@ impl Coordinator {
             Phase::Voting => self.proceed_voting(actions),
             Phase::Committing => self.proceed_committing(actions),
             Phase::Surveying => self.proceed_surveying(actions),
-            Phase::Aborting(_) => self.proceed_aborting(actions),
+            Phase::Aborting(..) => self.proceed_aborting(actions),
             Phase::Done => {}
         }
     }
@@ -310,7 +322,7 @@ impl Coordinator {
         if self.any(|stand| matches!(stand, Stand::Committed(_))) {
             return self.stand_by_decision(actions);
         }
-        self.phase = Phase::Aborting(Reason::AllLost);
+        self.phase = Phase::Aborting(Reason::AllLost, Evidence::Absence);
         self.proceed_aborting(actions);
     }
 
@@ -327,9 +339,8 @@ impl Coordinator {
     }
 
     fn proceed_aborting(&mut self, actions: &mut Actions) {
-        let Phase::Aborting(reason) = &self.phase else { return };
-        let lost = *reason == Reason::AllLost;
-        if !lost {
+        let Phase::Aborting(reason, evidence) = self.phase.clone() else { return };
+        if evidence == Evidence::Refusal {
             self.tell(Outcome::Aborted(reason.clone()), actions);
         }
         self.send_where(|stand| *stand == Stand::Prepared, Step::Abort, actions);
@@ -341,15 +352,16 @@ impl Coordinator {
         if !self.all(|stand| matches!(stand, Stand::Nothing | Stand::Committed(_))) {
             return;
         }
-        match self.members.iter().position(|member| matches!(member.stand, Stand::Committed(_))) {
-            Some(_) if lost => self.stand_by_decision(actions),
-            Some(at) => {
-                actions.push(Action::Torn(at));
+        let committed = self.members.iter().position(|member| matches!(member.stand, Stand::Committed(_)));
+        match (committed, evidence) {
+            (None, _) => {
+                let doubt = self.members.iter().any(|member| member.unanswered);
+                self.tell(if doubt { Outcome::Unknown } else { Outcome::Aborted(reason) }, actions);
                 self.done(actions);
             }
-            None => {
-                let doubt = self.members.iter().any(|member| member.unanswered);
-                self.tell(if doubt { Outcome::Unknown } else { Outcome::Aborted(Reason::AllLost) }, actions);
+            (Some(_), Evidence::Absence) => self.stand_by_decision(actions),
+            (Some(at), Evidence::Refusal) => {
+                actions.push(Action::Torn(at));
                 self.done(actions);
             }
         }

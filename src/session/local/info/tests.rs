@@ -1,3 +1,5 @@
+//! INFO's sections as clients read them.
+
 use super::*;
 use crate::metrics::{Counter, Metrics, Snapshot};
 

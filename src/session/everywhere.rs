@@ -1,0 +1,75 @@
+//! Commands for all shards at once: scripts and functions, FLUSHALL, and everything about the whole keyspace.
+//!
+//! Guarantee: each shard carries the command out, or the reply is an error; the replies become one as the command table's response
+//! policy says ([`route::merge`]). What is about keys never shows one of weft's own: [`keyspace`].
+//!
+//! No guarantee: the shards do not act at the same instant, and no locks are respected. A client that looks at another shard in between
+//! sees FLUSHALL done here and not yet there; of a transaction that commits meanwhile, KEYS and DBSIZE may count one shard's part
+//! without the other's. Making them atomic would stop every client of every shard for as long as the slowest one takes. A FLUSHALL in the
+//! middle of another's commit ends like a failover that lost it: the commit's coordinator applies the transaction again.
+//!
+//! | what goes wrong | what the client is told |
+//! |---|---|
+//! | a shard answers an error | that error; others may have carried the command out |
+//! | a shard cannot be reached | `UNAVAILABLE … other shards may have carried the command out` |
+//!
+//! All of these commands can be repeated. Between MULTI and EXEC those that change data are refused; the others are answered when the
+//! queued commands have been carried out.
+
+mod config;
+mod cursor;
+mod keyspace;
+mod scripts;
+
+use std::rc::Rc;
+
+use bytes::{Bytes, BytesMut};
+
+pub use scripts::Scripts;
+
+use super::{Pending, Session};
+use crate::command::Handling;
+use crate::resp::{Proto, ReplyWriter, Request, error_reply};
+use crate::route::{self, Routed};
+use crate::txn::ExecError;
+
+impl Session {
+    /// Carries out a command for all shards.
+    pub(super) async fn everywhere(&mut self, Pending { spec, request }: Pending) {
+        if let Handling::Keyspace(survey) = spec.handling {
+            return match self.survey(survey, &request).await {
+                Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
+                Err(error) => self.deliver(Err(error)),
+            };
+        }
+        let context = Rc::clone(&self.context);
+        let proto = self.client.proto();
+        match context.engine.every_shard(&request, self.client.profile.db, proto).await {
+            Ok(replies) => {
+                context.scripts.note(spec.name, &request);
+                self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));
+            }
+            Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),
+        }
+    }
+
+    /// Gives the script that `routed` calls back to the shards, if its own has forgotten it and weft remembers it; whether it did.
+    pub(super) async fn reload_script(&self, routed: &Routed) -> bool {
+        let digest = routed.request.arg(1);
+        let Some(body) = self.context.scripts.body(digest) else { return false };
+        let exists = Request::new(&[&b"SCRIPT"[..], b"EXISTS", digest]);
+        let known = self.context.engine.one_shard(routed.place.shard, &exists, 0, Proto::Resp2).await;
+        if known.ok().as_deref() != Some(b"*1\r\n:0\r\n") {
+            return false;
+        }
+        let load = Request::new(&[&b"SCRIPT"[..], b"LOAD", &body]);
+        self.context.engine.every_shard(&load, 0, Proto::Resp2).await.is_ok()
+    }
+}
+
+/// A reply that consists of one error of weft's own.
+fn error(text: &str) -> Result<Bytes, ExecError> {
+    let mut out = BytesMut::new();
+    ReplyWriter::new(&mut out, Proto::Resp2).error(text);
+    Ok(out.freeze())
+}

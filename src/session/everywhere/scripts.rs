@@ -1,0 +1,104 @@
+//! The users' scripts that went through weft, so that a shard that has forgotten one can be given it back.
+//!
+//! A server keeps scripts in memory only, and each shard for itself: one that was restarted, or joined, or never saw the EVAL, answers
+//! NOSCRIPT to the EVALSHA of a client that has every reason to expect otherwise of a single Redis. Nothing ran then, so weft loads the
+//! script and calls again. It remembers what was loaded, or run by its text, through this process; SCRIPT FLUSH makes it forget. Not
+//! inside a transaction, where NOSCRIPT is one of EXEC's replies and its neighbours have run.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::resp::Request;
+
+/// The scripts that the clients of this process have used.
+#[derive(Debug, Default)]
+pub struct Scripts(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// By the digest under which servers know them, in lower case.
+    bodies: HashMap<Bytes, Bytes>,
+    /// The digests, the oldest first.
+    order: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Scripts {
+    /// Takes note of a request, of the command `name`, that was carried out.
+    pub(crate) fn note(&self, name: &str, request: &Request) {
+        match name {
+            "script|load" => self.remember(request.arg(2)),
+            "eval" | "eval_ro" => self.remember(request.arg(1)),
+            "script|flush" => *self.lock() = Inner::default(),
+            _ => {}
+        }
+    }
+
+    /// The script with this digest, in any case.
+    pub(crate) fn body(&self, digest: &[u8]) -> Option<Bytes> {
+        self.lock().bodies.get(&digest.to_ascii_lowercase()[..]).cloned()
+    }
+
+    fn remember(&self, body: &[u8]) {
+        if body.len() > SCRIPT_BYTES_MAX {
+            return;
+        }
+        let digest = Bytes::from(sha1_smol::Sha1::from(body).digest().to_string());
+        let mut inner = self.lock();
+        if inner.bodies.contains_key(&digest) {
+            return;
+        }
+        inner.bytes += body.len();
+        inner.order.push_back(digest.clone());
+        inner.bodies.insert(digest, Bytes::copy_from_slice(body));
+        while inner.bytes > SCRIPTS_BYTES_MAX || inner.order.len() > SCRIPTS_MAX {
+            let Some(oldest) = inner.order.pop_front() else { return };
+            inner.bytes -= inner.bodies.remove(&oldest).map_or(0, |body| body.len());
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program has dozens of scripts of some kilobytes. Whoever makes up a script for each call pushes the others out: servers of today
+/// forget the scripts of EVAL after 500.
+const SCRIPTS_MAX: usize = 1_000;
+const SCRIPT_BYTES_MAX: usize = 1024 * 1024;
+const SCRIPTS_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: &[u8] = b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db";
+
+    #[test]
+    fn what_was_loaded_or_run_is_remembered_until_a_flush() {
+        let scripts = Scripts::default();
+        for request in [Request::new(&["EVAL", "return 1", "0"]), Request::new(&["SCRIPT", "LOAD", "return 1"])] {
+            let name = if request.argc() == 3 && request.arg(0) == b"EVAL" { "eval" } else { "script|load" };
+            scripts.note(name, &request);
+            assert_eq!(scripts.body(ONE).as_deref(), Some(&b"return 1"[..]));
+            assert_eq!(scripts.body(&ONE.to_ascii_uppercase()).as_deref(), Some(&b"return 1"[..]));
+            scripts.note("script|flush", &Request::new(&["SCRIPT", "FLUSH"]));
+            assert_eq!(scripts.body(ONE), None);
+        }
+    }
+
+    #[test]
+    fn the_oldest_make_room() {
+        let scripts = Scripts::default();
+        scripts.note("eval", &Request::new(&["EVAL", "return 1", "0"]));
+        for number in 0..SCRIPTS_MAX {
+            scripts.note("eval", &Request::new(&["EVAL", &format!("return {number} + 1"), "0"]));
+        }
+        assert_eq!(scripts.body(ONE), None);
+        assert_eq!(scripts.lock().order.len(), SCRIPTS_MAX);
+        scripts.note("eval", &Request::new(&["EVAL", &"x".repeat(SCRIPT_BYTES_MAX + 1), "0"]));
+        assert_eq!(scripts.lock().order.len(), SCRIPTS_MAX);
+    }
+}

@@ -1,0 +1,205 @@
+//! A model check of the machines themselves: every schedule of small worlds, and a mutant for each rule that looks fussy.
+//!
+//! The participants are the scripts' semantics over one key each, which every transaction writes. A step is executed and answered at
+//! any time after it was sent. A sender may give up waiting: then the step is executed later, or never, and nobody hears of it; what
+//! is sent again meanwhile makes it a duplicate. A crash needs no action of its own: it is a schedule in which nothing of a
+//! process is delivered any more, and every prefix of a schedule is checked.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod world;
+
+use stateright::{Checker, Model, Property};
+use world::{Act, World};
+
+/// A world to explore.
+#[derive(Clone, Debug)]
+struct Spec {
+    participants: usize,
+    transactions: usize,
+    /// How many resolvers may be started.
+    resolvers: usize,
+    /// How often a sender may give up waiting.
+    losses: usize,
+    /// Whether time passes, so that prepares are refused and records deleted for their age.
+    ages: bool,
+    /// How often a prepared participant may lose everything, or, without resolvers, a committed one its record.
+    wipes: usize,
+    /// Whether transactions after the first prepare in order, and wait.
+    ordered: bool,
+    mutant: Option<Mutant>,
+}
+
+/// A rule left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mutant {
+    /// A prepare that timed out counts as a no.
+    AbortOnTimeout,
+    /// fence turns prepared into aborted.
+    FenceAbortsPrepared,
+    /// Resolvers delete what they have committed.
+    ResolverForgets,
+    /// The coordinator forgets as soon as one participant has committed.
+    ForgetBeforeAllCommits,
+    /// fence leaves no tombstone.
+    ResolveWithoutFencing,
+    /// prepare does not look at the transaction's age.
+    NoAgeCheck,
+    /// A participant that is locked counts as prepared.
+    CommitWhenAnyPrepared,
+    /// prepare does not look at locks.
+    NoLockCheck,
+    /// abort deletes committed records.
+    AbortDeletesCommitted,
+    /// commit runs the batch again.
+    CommitNotIdempotent,
+    /// Committed records vanish.
+    CommittedExpires,
+    /// A prepare that timed out is sent again.
+    PrepareResent,
+    /// Tombstones vanish.
+    TombstonesEvicted,
+    /// A fence's answer is believed however late it comes.
+    OldFenceBelieved,
+    /// A participant that has nothing is applied to again, though a commit to it went unanswered.
+    ReapplyAfterLostCommit,
+}
+
+const SMALL: Spec = Spec { participants: 2, transactions: 1, resolvers: 1, losses: 1, ages: false, wipes: 0, ordered: false, mutant: None };
+
+impl Model for Spec {
+    type State = World;
+    type Action = Act;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Act>) {
+        world.possible(self, actions);
+    }
+
+    fn next_state(&self, world: &World, act: Act) -> Option<World> {
+        let mut next = world.clone();
+        next.perform(self, act);
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("a transaction is applied everywhere or nowhere", |spec: &Self, world: &World| {
+                spec.wipes > 0 || world.agrees()
+            }),
+            Property::always("it is applied at most once", |_: &Self, world: &World| world.applied_once()),
+            Property::always("every lock belongs to one prepared record", |spec: &Self, world: &World| {
+                spec.wipes > 0 || world.locks_are_owned()
+            }),
+            Property::always("all participants see one order", |_: &Self, world: &World| world.is_serial()),
+            Property::always("what a client is told is what happened", |_: &Self, world: &World| world.told_the_truth()),
+            Property::always("nothing is torn where nothing was lost", |spec: &Self, world: &World| spec.wipes > 0 || !world.torn),
+            Property::always("whoever is heard out leaves no lock", |_: &Self, world: &World| !world.is_quiet() || world.is_clean()),
+        ]
+    }
+}
+
+/// Explores all of it: nothing is broken.
+fn must_hold(spec: Spec) {
+    let checker = spec.clone().checker().spawn_bfs().join();
+    println!("{} states: {spec:?}", checker.unique_state_count());
+    checker.assert_properties();
+}
+
+/// Finds the schedule that breaks.
+fn must_break(spec: Spec, mutant: Mutant) {
+    let spec = Spec { mutant: Some(mutant), ..spec };
+    let checker = spec.checker().finish_when(stateright::HasDiscoveries::Any).spawn_bfs().join();
+    println!("{mutant:?}: {} states, {:?}", checker.unique_state_count(), checker.discoveries().keys());
+    assert!(!checker.discoveries().is_empty(), "{mutant:?} goes unnoticed in {} states", checker.unique_state_count());
+}
+
+#[test]
+fn two_transactions_collide_at_two_participants() {
+    must_hold(Spec { transactions: 2, ..SMALL });
+}
+
+#[test]
+fn two_transactions_collide_and_the_second_waits_in_order() {
+    must_hold(Spec { transactions: 2, ordered: true, resolvers: 0, ..SMALL });
+}
+
+#[test]
+fn two_resolvers_and_the_coordinator_finish_one_transaction() {
+    must_hold(Spec { resolvers: 2, losses: 2, ..SMALL });
+}
+
+#[test]
+fn two_resolvers_at_three_participants() {
+    must_hold(Spec { participants: 3, resolvers: 2, losses: 0, ..SMALL });
+}
+
+#[test]
+fn two_transactions_at_three_participants() {
+    must_hold(Spec { participants: 3, transactions: 2, resolvers: 1, losses: 0, ..SMALL });
+}
+
+#[test]
+fn records_grow_old() {
+    must_hold(Spec { resolvers: 1, losses: 2, ages: true, ..SMALL });
+}
+
+#[test]
+fn a_prepared_participant_loses_everything() {
+    must_hold(Spec { wipes: 1, resolvers: 2, ..SMALL });
+}
+
+#[test]
+fn a_committed_participant_loses_its_record() {
+    must_hold(Spec { wipes: 1, resolvers: 0, losses: 3, ..SMALL });
+}
+
+#[test]
+fn each_rule_is_needed() {
+    use Mutant::*;
+    let two = Spec { transactions: 2, ..SMALL };
+    let old = Spec { losses: 2, ages: true, ..SMALL };
+    for (mutant, spec) in [
+        (AbortOnTimeout, SMALL),
+        (FenceAbortsPrepared, SMALL),
+        (ResolverForgets, Spec { resolvers: 2, ..SMALL }),
+        (ForgetBeforeAllCommits, SMALL),
+        (ResolveWithoutFencing, SMALL),
+        (NoAgeCheck, old.clone()),
+        (CommitWhenAnyPrepared, two.clone()),
+        (NoLockCheck, two.clone()),
+        (AbortDeletesCommitted, Spec { wipes: 1, resolvers: 2, losses: 0, ..SMALL }),
+        (CommitNotIdempotent, SMALL),
+        (CommittedExpires, SMALL),
+        (PrepareResent, two),
+        (TombstonesEvicted, SMALL),
+        (OldFenceBelieved, old),
+        (ReapplyAfterLostCommit, Spec { wipes: 1, resolvers: 0, ..SMALL }),
+    ] {
+        must_break(spec, mutant);
+    }
+}
+
+/// Whatever step the coordinator dies after, a resolver that comes by any participant finishes its transaction.
+#[test]
+fn a_crash_after_any_step_leaves_all_or_nothing() {
+    let spec = Spec { participants: 3, resolvers: usize::MAX, ..SMALL };
+    for home in 0..spec.participants {
+        for steps in 0.. {
+            let mut world = World::new(&spec);
+            let alive = (0..steps).all(|_| world.deliver_next(&spec));
+            world.crash();
+            while let Some(prepared) = world.prepared_from(home) {
+                world.perform(&spec, Act::Resolve(0, prepared));
+                while world.deliver_next(&spec) {}
+            }
+            assert!(world.agrees() && world.applied_once() && world.locks_are_owned() && world.told_the_truth(), "{world:?}");
+            if !alive {
+                break;
+            }
+        }
+    }
+}

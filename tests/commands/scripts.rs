@@ -1,0 +1,93 @@
+//! Users' scripts: EVAL and EVALSHA with their keys on one participant.
+
+use crate::support::{Reply, on_each};
+
+/// EVAL of `script` with one key.
+fn eval(script: &str, key: &str, args: &[&str]) -> Vec<Vec<u8>> {
+    let words = ["EVAL", script, "1", key];
+    words.iter().chain(args).map(|word| word.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_script_replies_as_it_does_on_one_server() {
+    let none = |script: &str| ["EVAL", script, "0"].map(|word| word.as_bytes().to_vec()).to_vec();
+    let words = |line: &str| line.split(' ').map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
+    on_each(|stage| {
+        stage.must_agree_on(&[
+            eval("return redis.call('set', KEYS[1], ARGV[1])", "X", &["1"]),
+            eval("return redis.call('get', KEYS[1])", "X", &[]),
+            eval("return {1, 'two', false, {3, {err='FOUR four'}}, 3.99}", "Y", &[]),
+            eval("return redis.error_reply('MY own error')", "Y", &[]),
+            eval("return {err='MOVED 1 10.0.0.66:6379'}", "Y", &[]),
+            eval("return redis.status_reply('FINE')", "Y", &[]),
+            eval("redis.setresp(3); return redis.call('hgetall', KEYS[1])", "Z", &[]),
+            eval("return redis.call('incr', KEYS[1])", "X", &[]),
+            eval("return redis.pcall('lpush', KEYS[1], 1)", "X", &[]),
+            eval("return", "X", &[]),
+            none("return 1"),
+            none("return {KEYS, ARGV}"),
+            words("EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 X"),
+            words("EVALSHA ffffffffffffffffffffffffffffffffffffffff 0"),
+            words("EVAL return 5 X"),
+            words("EVAL return x X"),
+            words("EVAL return -1 X"),
+            words("MULTI"),
+            eval("return redis.call('incr', KEYS[1])", "X", &[]),
+            words("INCR Y"),
+            eval("return redis.call('nonsense', KEYS[1])", "Y", &[]).into_iter().take(2).chain(words("0")).collect(),
+            none("return 'no key'"),
+            words("EVALSHA ffffffffffffffffffffffffffffffffffffffff 1 Z"),
+            words("EXEC"),
+            words("MGET X Y Z"),
+        ]);
+    });
+}
+
+#[test]
+fn evalsha_finds_what_eval_has_left_at_the_same_shard() {
+    on_each(|stage| {
+        let [x, y, _] = stage.keys();
+        let mut client = stage.client();
+        let script = format!("return redis.call('incrby', KEYS[1], {})", x.len());
+        let sha = {
+            let shard = &stage.shards().servers()[0];
+            shard.client().call(&["SCRIPT", "LOAD", script.as_str()]).text().unwrap()
+        };
+        client.must_int(&format!("EVALSHA {sha} 1 {x}"), x.len() as i64);
+        client.must_err(&format!("EVALSHA {sha} 1 {y}"), "NOSCRIPT No matching script.");
+        client.must_int(&["EVAL", script.as_str(), "1", y.as_str()], x.len() as i64);
+        client.must_int(&format!("EVALSHA {sha} 1 {y}"), 2 * x.len() as i64);
+        client.must_ok("MULTI");
+        client.must_queue(&format!("EVALSHA {sha} 1 {x}"));
+        client.must_queue(&format!("EVALSHA {sha} 1 {y}"));
+        client.must_reply("EXEC", Reply::array([2 * x.len() as i64, 3 * x.len() as i64]));
+    });
+}
+
+#[test]
+fn a_script_over_several_shards_is_refused_and_runs_nowhere() {
+    on_each(|stage| {
+        let [x, y, _] = stage.keys();
+        let mut client = stage.client();
+        client.must_err(&["EVAL", "return redis.call('mset', KEYS[1], 1, KEYS[2], 2)", "2", &x, &y], "CROSSSLOT");
+        client.must_int(&format!("EXISTS {x} {y}"), 0);
+    });
+}
+
+#[test]
+fn a_watched_key_that_a_script_changes_breaks_the_watch() {
+    on_each(|stage| {
+        let [x, y, _] = stage.keys();
+        let mut client = stage.client();
+        client.must_ok(&format!("WATCH {x} {y}"));
+        stage.client().must_ok(&["EVAL", "return redis.call('set', KEYS[1], 'theirs')", "1", x.as_str()]);
+        client.must_ok("MULTI");
+        client.must_queue(&format!("SET {y} mine"));
+        client.must_reply("EXEC", Reply::NilArray);
+        client.must_ok(&format!("WATCH {x} {y}"));
+        client.must_ok("MULTI");
+        client.must_reply(&["EVAL", "return redis.call('get', KEYS[1])", "1", x.as_str()], Reply::Simple("QUEUED".into()));
+        client.must_queue(&format!("SET {y} mine"));
+        client.must_reply("EXEC", Reply::Array(vec!["theirs".into(), Reply::ok()]));
+    });
+}

@@ -1,0 +1,72 @@
+//! Records that vanish between prepare and commit: what is decided is applied again, once; what nobody has applied is told as lost.
+
+use super::*;
+use crate::support::{Fault, FaultProxy, Way};
+
+/// Two static shards behind proxies, and a transaction of `commands` that waits at both for its commits.
+fn held_at_commit(commands: impl FnOnce(&mut Client, &[String])) -> (Shards, Vec<FaultProxy>, Weft, Client, Vec<String>) {
+    let shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    let proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
+    let weft = shards.servers().iter().zip(&proxies).fold(setup(&shards), |setup, (server, proxy)| setup.through(proxy, server)).start();
+    let mut client = weft.client();
+    // The coordinator does not know yet that all are prepared.
+    proxies.iter().for_each(|proxy| proxy.set(Way::Replies, "prepared", Fault::Hold));
+    client.must_ok("MULTI");
+    commands(&mut client, &keys);
+    client.send("EXEC");
+    proxies.iter().for_each(FaultProxy::must_spring);
+    (shards, proxies, weft, client, keys)
+}
+
+fn queue_increments(client: &mut Client, keys: &[String]) {
+    increments(keys).for_each(|command| client.must_queue(&command));
+}
+
+#[test]
+fn a_shard_that_is_flushed_between_prepare_and_commit_gets_its_part_again() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(queue_increments);
+    shards.servers()[1].client().must_ok("FLUSHALL");
+    proxies.iter().for_each(FaultProxy::release);
+    assert_eq!(client.receive(), integers([1, 1]));
+    keys.iter().for_each(|key| client.must_bulk(&format!("GET {key}"), "1"));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_users_script_is_applied_again_too() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(|client, keys| {
+        client.must_queue(&format!("INCR {}", keys[0]));
+        client.must_queue(&["EVAL", "return redis.call('APPEND', KEYS[1], 'x')", "1", &keys[1]]);
+    });
+    shards.servers()[1].client().must_ok("FLUSHALL");
+    proxies.iter().for_each(FaultProxy::release);
+    assert_eq!(client.receive(), integers([1, 1]));
+    client.must_bulk(&format!("GET {}", keys[1]), "x");
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_part_is_applied_again_only_after_a_lock_that_was_taken_meanwhile() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(queue_increments);
+    let mut shard = shards.servers()[1].client();
+    shard.must_ok("FLUSHALL");
+    let lock = format!("__weft:x:{}", keys[1]);
+    shard.must_ok(&["SET", &lock, "1-1-1-1 9999999999999"]);
+    proxies.iter().for_each(FaultProxy::release);
+    client.must_stay_silent(Duration::from_millis(100));
+    shard.must_nil(&format!("GET {}", keys[1]));
+    shard.must_int(&format!("DEL {lock}"), 1);
+    assert_eq!(client.receive(), integers([1, 1]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_transaction_that_all_shards_have_lost_is_applied_nowhere() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(queue_increments);
+    shards.servers().iter().for_each(|server| server.client().must_ok("FLUSHALL"));
+    proxies.iter().for_each(FaultProxy::release);
+    assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with("TXNLOST")));
+    keys.iter().for_each(|key| client.must_nil(&format!("GET {key}")));
+    must_have_no_locks(&shards);
+}

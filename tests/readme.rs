@@ -1,0 +1,133 @@
+//! The README tells the truth: its table of commands is the command table, its table of keys is the sample configuration, and what it
+//! points at is there.
+//!
+//! The table of commands is written here: `WEFT_WRITE_README=1 cargo test readme` puts it in its place.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use weft::command::{self, CommandSpec, Handling, SplitKind, Survey};
+
+#[test]
+fn its_table_of_commands_is_the_command_table() {
+    let (readme, table) = (read("README.md"), commands());
+    let (before, rest) = readme.split_once(BEGIN).expect("the place where the table begins");
+    let (shown, after) = rest.split_once(END).expect("the place where the table ends");
+    if std::env::var_os("WEFT_WRITE_README").is_some() {
+        fs::write(path("README.md"), format!("{before}{BEGIN}\n{table}{END}{after}")).unwrap();
+    } else {
+        assert!(shown.trim() == table.trim(), "the README's table of commands is out of date: WEFT_WRITE_README=1 cargo test readme");
+    }
+}
+
+#[test]
+fn its_table_of_keys_is_the_sample_configuration() {
+    let readme = read("README.md");
+    let shown = readme.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned()));
+    let shown: BTreeSet<String> = shown.filter(|name| name.starts_with(|first: char| first.is_ascii_lowercase())).collect();
+    assert_eq!(shown.into_iter().collect::<Vec<_>>(), sample_keys().into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn what_it_points_at_is_there() {
+    let readme = read("README.md");
+    for link in readme.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        assert!(link.starts_with("https://") || link.starts_with('#') || path(link).exists(), "{link}");
+    }
+    for file in readme.split('`').skip(1).step_by(2).filter(|word| word.starts_with("src/") || word.starts_with("tests/")) {
+        assert!(path(file).exists(), "{file}");
+    }
+    for target in readme.split("make ").skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_lowercase()).next().unwrap()) {
+        assert!(read("Makefile").contains(&format!("\n{target}:")), "make {target}");
+    }
+}
+
+/// The keys of `proxy.yaml`, those that are commented out included, by their paths.
+fn sample_keys() -> BTreeSet<String> {
+    let sample = read("proxy.yaml");
+    let mut keys = BTreeSet::new();
+    let mut parents: Vec<(usize, String)> = Vec::new();
+    for line in sample.lines().map(|line| line.replacen("# ", "", 1)).map(|line| line.trim_end().to_owned()) {
+        let depth = line.len() - line.trim_start().len();
+        let Some((name, rest)) = line.trim_start().trim_start_matches("# ").split_once(':') else { continue };
+        let is_key = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        if !is_key || !(rest.is_empty() || rest.starts_with(' ')) || !known(name) {
+            continue;
+        }
+        parents.retain(|(other, _)| *other < depth);
+        parents.push((depth, name.to_owned()));
+        let path: Vec<&str> = parents.iter().map(|(_, name)| name.as_str()).collect();
+        keys.insert(path.join("."));
+    }
+    let sections: Vec<String> = keys.iter().filter(|key| keys.iter().any(|other| other.starts_with(&format!("{key}.")))).cloned().collect();
+    sections.iter().for_each(|section| assert!(keys.remove(section)));
+    keys
+}
+
+/// Whether `name` is a key and not a word of a comment that ends in a colon.
+fn known(name: &str) -> bool {
+    read("src/config/raw.rs").contains(&format!(" {name}:")) || ["static"].contains(&name)
+}
+
+/// The table of commands, in Markdown.
+fn commands() -> String {
+    let mut rows: Vec<(String, Vec<String>)> = Vec::new();
+    for spec in command::all().filter(|spec| spec.subcommands.is_empty() || spec.name == "command") {
+        let how = how(spec);
+        let name = spec.name.to_uppercase().replace('|', " ");
+        match rows.iter_mut().find(|(other, _)| *other == how) {
+            Some((_, names)) => names.push(name),
+            None => rows.push((how, vec![name])),
+        }
+    }
+    rows.sort_by_key(|(how, _)| order(how));
+    let mut table = "| how | commands |\n|---|---|\n".to_owned();
+    for (how, names) in rows {
+        table.push_str(&format!("| {how} | {} |\n", names.join(", ")));
+    }
+    table
+}
+
+/// What weft does with a command, for people.
+fn how(spec: &CommandSpec) -> String {
+    match spec.handling {
+        Handling::Keyed => "where its keys are; all of them in one participant".to_owned(),
+        Handling::Split(SplitKind::Values | SplitKind::Count) if !spec.is_write() => "over all shards, as one snapshot".to_owned(),
+        Handling::Split(_) => "over all shards, as one transaction".to_owned(),
+        Handling::Script => "a script: where its keys are, on a connection of its own".to_owned(),
+        Handling::Transaction => "transactions, over all shards".to_owned(),
+        Handling::Move => "over all shards, as one transaction".to_owned(),
+        Handling::Blocking => "where its keys are, on all shards; the shards are not kept waiting".to_owned(),
+        Handling::PubSub => "publish and subscribe, over all shards and proxies".to_owned(),
+        Handling::Local => "weft itself".to_owned(),
+        Handling::AnyShard => "any shard".to_owned(),
+        Handling::Everywhere => "every shard, one reply; not atomic".to_owned(),
+        Handling::Keyspace(Survey::Size | Survey::Names | Survey::Random | Survey::Scan) => {
+            "every shard, without weft's own keys; not atomic".to_owned()
+        }
+        Handling::Disabled(_) => "an error, as from a server that has it switched off".to_owned(),
+        Handling::Refused(reason) => format!("refused: {reason}"),
+        Handling::Later(what) => format!("not there yet: {what}"),
+        #[expect(unreachable_patterns, reason = "a handling that is new here needs words, not a failed build")]
+        other => panic!("say in tests/readme.rs what {other:?} means for people"),
+    }
+}
+
+/// What most clients send comes first, what does not work last.
+fn order(how: &str) -> usize {
+    const BEGINNINGS: [&str; 9] =
+        ["where its keys", "over all", "transactions", "a script", "every shard", "any shard", "weft itself", "an error", "refused"];
+    BEGINNINGS.iter().position(|beginning| how.starts_with(beginning)).unwrap_or(BEGINNINGS.len())
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(path(name)).unwrap()
+}
+
+fn path(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+const BEGIN: &str = "<!-- commands -->";
+const END: &str = "<!-- end of commands -->";

@@ -1,0 +1,164 @@
+//! Commands that are about the server: behind weft there are several, and what a client sees is one.
+
+use std::process::{Command, Output};
+
+use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Weft, eventually};
+
+const GET: &str = "return redis.call('get', KEYS[1])";
+
+fn digest(client: &mut Client) -> String {
+    client.call(&["SCRIPT", "LOAD", GET]).text().expect("a digest")
+}
+
+#[test]
+fn a_script_is_loaded_on_every_shard() {
+    for mode in Mode::ALL {
+        let shards = Shards::start(mode, Flavor::Redis, 3);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        let digest = digest(&mut client);
+        client.must_reply(&format!("SCRIPT EXISTS {digest} nonsense"), Reply::Array(vec![1.into(), 0.into()]));
+        for index in 0..3 {
+            let key = shards.key_on(index, "k");
+            client.must_ok(&format!("SET {key} {index}"));
+            client.must_bulk(&format!("EVALSHA {digest} 1 {key}"), &index.to_string());
+        }
+        client.must_ok("SCRIPT FLUSH");
+        client.must_reply(&format!("SCRIPT EXISTS {digest}"), Reply::Array(vec![0.into()]));
+        client.must_err(&format!("EVALSHA {digest} 1 k"), "NOSCRIPT");
+        // weft's own scripts were flushed too, and come back.
+        client.must_ok("SET k v");
+        client.must_err("SCRIPT KILL", "NOTBUSY");
+        client.must_err("SCRIPT FLUSH NONSENSE", "ERR SCRIPT FLUSH only support SYNC|ASYNC option");
+    }
+}
+
+#[test]
+fn a_script_that_a_shard_forgot_is_given_back_to_it() {
+    for flavor in Flavor::ALL {
+        let mut shards = Shards::fixed(flavor, 2);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        let key = shards.key_on(1, "k");
+        let digest = digest(&mut client);
+        client.must_nil(&format!("EVALSHA {digest} 1 {key}"));
+        shards.server(1).restart();
+        eventually(PATIENCE, "the shard is back", || {
+            client.call(&format!("GET {key}")) == Reply::Nil && client.call(&format!("EVALSHA {digest} 1 {key}")) == Reply::Nil
+        });
+
+        // A script that was only ever run by its text, on the other shard.
+        let (other, body) = (shards.key_on(0, "k"), "return 'from ' .. KEYS[1]");
+        client.must_bulk(&["EVAL", body, "1", &other], &format!("from {other}"));
+        let digest = client.call(&["SCRIPT", "LOAD", body]).text().expect("a digest");
+        shards.servers().iter().for_each(|server| server.client().must_ok("SCRIPT FLUSH"));
+        client.must_bulk(&format!("EVALSHA {} 1 {key}", digest.to_uppercase()), &format!("from {key}"));
+    }
+}
+
+#[test]
+fn a_script_that_says_noscript_itself_is_not_run_twice() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let body = "redis.call('incr', KEYS[1]) return redis.error_reply('NOSCRIPT no')";
+    let digest = client.call(&["SCRIPT", "LOAD", body]).text().expect("a digest");
+    client.must_err(&format!("EVALSHA {digest} 1 n"), "NOSCRIPT no");
+    client.must_bulk("GET n", "1");
+}
+
+#[test]
+fn functions_are_the_same_on_every_shard() {
+    for mode in Mode::ALL {
+        let shards = Shards::start(mode, Flavor::Redis, 3);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        let library = "#!lua name=lib\nredis.register_function('twice', function(keys, args) return args[1] * 2 end)";
+        client.must_bulk(&["FUNCTION", "LOAD", library], "lib");
+        client.must_err(&["FUNCTION", "LOAD", library], "ERR Library 'lib' already exists");
+        client.must_bulk(&["FUNCTION", "LOAD", "REPLACE", library], "lib");
+        let twice_everywhere = |client: &mut Client| {
+            for index in 0..3 {
+                client.must_int(&format!("FCALL twice 1 {} 21", shards.key_on(index, "k")), 42);
+            }
+        };
+        twice_everywhere(&mut client);
+        assert_eq!(client.call("FUNCTION LIST").items().map(<[_]>::len), Some(1));
+        let Reply::Bulk(dump) = client.call("FUNCTION DUMP") else { panic!("a dump") };
+        client.must_ok("FUNCTION DELETE lib");
+        client.must_err("FCALL twice 1 k 21", "ERR Function not found");
+        client.must_ok(&[&b"FUNCTION"[..], b"RESTORE", &dump]);
+        twice_everywhere(&mut client);
+        client.must_ok("FUNCTION FLUSH");
+        client.must_reply("FUNCTION LIST", Reply::Array(vec![]));
+        assert!(matches!(client.call("FUNCTION STATS"), Reply::Array(_)));
+        client.must_err("FUNCTION KILL", "NOTBUSY");
+    }
+}
+
+#[test]
+fn weft_answers_like_a_single_server() {
+    let shards = Shards::cluster(Flavor::Redis, 3);
+    let weft = Weft::setup(&shards).set("limits.clients_max", 77).start();
+    let mut client = weft.client();
+    for command in ["CLUSTER INFO", "CLUSTER SLOTS", "CLUSTER SHARDS", "CLUSTER NODES", "CLUSTER KEYSLOT k", "READONLY", "ASKING"] {
+        client.must_reply(command, Reply::Error("ERR This instance has cluster support disabled".into()));
+    }
+    client.must_err("CLUSTER NONSENSE", "ERR unknown subcommand 'NONSENSE'. Try CLUSTER HELP.");
+    client.must_reply("ROLE", Reply::Array(vec!["master".into(), 0.into(), Reply::Array(vec![])]));
+    client.must_bulk("ACL WHOAMI", "default");
+    client.must_reply("ACL USERS", Reply::Array(vec!["default".into()]));
+    client.must_reply("ACL LIST", Reply::Array(vec!["user default on nopass sanitize-payload ~* &* +@all".into()]));
+    assert!(client.call("ACL CAT").items().expect("categories").contains(&"keyspace".into()));
+    client.must_reply("MODULE LIST", Reply::Array(vec![]));
+    client.must_err("MODULE LOAD x", "ERR MODULE command not allowed.");
+    client.must_err("DEBUG SLEEP 0", "ERR DEBUG command not allowed.");
+    client.must_err("MONITOR", "ERR 'monitor' is refused by weft");
+
+    client.must_reply("CONFIG GET maxclients", Reply::Array(vec!["maxclients".into(), "77".into()]));
+    client.must_reply("CONFIG GET databases", Reply::Array(vec!["databases".into(), "1".into()]));
+    client.must_reply("CONFIG GET appendonly", Reply::Array(vec!["appendonly".into(), "no".into()]));
+    client.must_reply("CONFIG GET port", Reply::Array(vec!["port".into(), weft.address().port().to_string().as_str().into()]));
+    client.must_reply("CONFIG GET requirepass masterauth dir logfile nonsense", Reply::Array(vec![]));
+    client.must_err("CONFIG SET save x", "ERR 'config|set' is refused by weft");
+    client.must_ok("CONFIG RESETSTAT");
+    let mut resp3 = weft.client_resp3();
+    resp3.must_reply("CONFIG GET save", Reply::Map(vec![("save".into(), "".into())]));
+}
+
+#[test]
+fn the_slow_logs_of_all_shards_are_one() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    for server in shards.servers() {
+        server.client().must_ok("CONFIG SET slowlog-log-slower-than 0");
+        server.client().must_reply("PING", Reply::Simple("PONG".into()));
+        server.client().must_ok("CONFIG SET slowlog-log-slower-than 1000000");
+    }
+    let Reply::Integer(length) = client.call("SLOWLOG LEN") else { panic!("a number") };
+    assert!(length >= 4, "two on each shard: {length}");
+    assert_eq!(client.call("SLOWLOG GET -1").items().map(<[_]>::len), Some(length as usize));
+    client.must_ok("SLOWLOG RESET");
+    client.must_int("SLOWLOG LEN", 0);
+    client.must_int("LATENCY RESET", 0);
+}
+
+#[test]
+fn tools_run_without_a_word() {
+    let shards = Shards::fixed(Flavor::Redis, 3);
+    let weft = Weft::start(&shards);
+    let port = weft.address().port().to_string();
+    let run = |program: &str, args: &[&str]| -> String {
+        let Output { status, stdout, stderr } = Command::new(program).args(["-p", &port]).args(args).output().expect(program);
+        let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert!(status.success() && stderr.is_empty(), "{program} {args:?}: {stdout}{stderr}");
+        stdout.into_owned()
+    };
+    let figures = run("redis-benchmark", &["-q", "-n", "200", "-c", "5", "-t", "ping,set,get,incr,lpush,rpop,sadd,hset,mset", "-r", "100"]);
+    assert!(!figures.to_lowercase().contains("error") && !figures.contains("WARNING"), "{figures}");
+    assert_eq!(figures.matches("requests per second").count(), 10, "{figures}");
+    assert!(run("redis-cli", &["--scan", "--pattern", "key:*"]).lines().count() > 50);
+    assert!(run("redis-cli", &["--bigkeys"]).contains("Sampled"));
+    assert_eq!(run("redis-cli", &["dbsize"]).trim(), run("redis-cli", &["--scan"]).lines().count().to_string());
+}
