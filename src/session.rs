@@ -20,7 +20,6 @@ mod rescue;
 mod split;
 mod streams;
 mod task;
-mod traffic;
 mod transfer;
 mod window;
 

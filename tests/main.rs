@@ -15,6 +15,7 @@ mod multi;
 mod pubsub;
 mod python;
 mod readme;
+mod rq;
 mod script_reply;
 mod scripts;
 mod server_commands;

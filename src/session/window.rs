@@ -17,7 +17,6 @@ use smallvec::SmallVec;
 
 use self::traffic::Traffic;
 use super::{pubsub, rescue};
-use super::traffic::Traffic;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
 use crate::txn::{self, guarded};

@@ -1,0 +1,69 @@
+//! RQ, unchanged: its workers, as the processes that people start, before shards that know nothing of each other and before a cluster.
+//!
+//! RQ keeps a job, its queue, its registries and its dependents under different keys and changes them in MULTI with WATCH, moves jobs
+//! from queue to queue (BLMOVE), waits on several queues (BLPOP), reads results from streams (XREAD BLOCK), calls scripts, and steers its
+//! workers by publish and subscribe.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{Flavor, Mode, Process, Shards, Weft, eventually_some};
+
+/// Workers are Python processes that fork for each job, on a machine that runs many tests at once.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The queues of each worker: one queue is waited for by BLMOVE, several by BLPOP.
+const WORKERS: [(&str, &[&str]); 4] =
+    [("first", &["high"]), ("second", &["high", "default", "low"]), ("third", &["low", "default"]), ("fourth", &["default"])];
+
+#[test]
+fn every_job_runs_once_with_its_dependencies_on_static_shards() {
+    must_work_all_jobs(Mode::Static);
+}
+
+#[test]
+fn every_job_runs_once_with_its_dependencies_on_a_cluster() {
+    must_work_all_jobs(Mode::Cluster);
+}
+
+fn must_work_all_jobs(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 3);
+    let proxies = [Weft::start(&shards), Weft::start(&shards)];
+    let folder = tempfile::tempdir().unwrap();
+    let urls = proxies.each_ref().map(|proxy| url(proxy.address()));
+    let mut workers: Vec<Process> = WORKERS
+        .iter()
+        .enumerate()
+        .map(|(number, (name, queues))| {
+            let mut command = program("rq");
+            command.args(["worker", "--name", name, "--url", &urls[number % 2], "--path"]).arg(scripts()).args(*queues);
+            Process::start(&format!("the worker {name}"), command, folder.path().join(name))
+        })
+        .collect();
+    let mut drive = program("python");
+    drive.arg(scripts().join("drive.py")).args(urls).args(WORKERS.map(|(name, _)| name));
+    let mut drive = Process::start("the script that enqueues", drive, folder.path().join("drive"));
+    let status = eventually_some(PATIENCE, "all jobs are done", || drive.exit_status());
+    assert!(status.success(), "{}", drive.log());
+    for worker in &mut workers {
+        assert!(worker.must_exit().success());
+    }
+}
+
+fn url(address: SocketAddr) -> String {
+    format!("redis://{address}")
+}
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rq")
+}
+
+/// A program of the Python environment that `make test` installs.
+fn program(name: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin").join(name));
+    // Python leaves no compiled files among the sources.
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
