@@ -138,6 +138,7 @@ impl Session {
                 return Ok(Element::Local(pending));
             }
             Handling::Transaction => return Ok(Element::Unwatch),
+            Handling::Disabled(text) => return Err(text.to_owned()),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
             Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.
