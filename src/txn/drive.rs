@@ -156,41 +156,60 @@ impl Member {
     }
 
     /// Commit with the commands as they are: on a connection that watches the record and has seen it prepared, the closing step and the
-    /// commands in one MULTI.
+    /// commands in one MULTI. A command that the server will never queue keeps its error as its reply; the others run without it.
     async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
-        let (tid, participant) = (terms.tid, &self.batch.participant);
         let not_sent = || unreachable(at, Step::Commit);
-        let target = engine.target(participant, self.ask.take()).ok_or_else(not_sent)?;
+        let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(not_sent)?;
         let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
-        let record = internal_keys::record(participant, tid);
+        let closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);
+        let mut errors: Vec<Option<Bytes>> = vec![None; commands.len()];
+        loop {
+            match self.look_at_record(engine, terms.tid, at, &mut leased).await? {
+                State::Prepared => {}
+                state => return Ok(Event::Commit(at, state)),
+            }
+            let mut requests = vec![Request::new(&["MULTI"])];
+            requests.extend(closing.iter().cloned());
+            requests.extend(commands.iter().zip(&errors).filter(|(_, error)| error.is_none()).map(|(command, _)| command.clone()));
+            requests.push(Request::new(&["EXEC"]));
+            let replies = leased.call(&requests).await.map_err(|_| Event::Lost(at, Step::Commit))?;
+            leased.set_watching(false);
+            let [_, queued @ .., executed] = &replies[..] else { return Err(not_sent()) };
+            if let Some(refusal) = queued.iter().filter_map(error_in).find(|refusal| refusal.kind.is_passing()) {
+                return Err(self.refused(engine, at, Step::Commit, refusal));
+            }
+            let wanted = errors.iter_mut().filter(|error| error.is_none());
+            let refused = wanted.zip(&queued[closing.len().min(queued.len())..]).filter(|(_, reply)| error_in(reply).is_some());
+            if refused.map(|(error, reply)| *error = Some(reply.clone())).count() > 0 {
+                continue;
+            }
+            if let Some(refusal) = error_in(executed) {
+                return Err(self.refused(engine, at, Step::Commit, refusal));
+            }
+            // Nil: somebody was faster; look again.
+            let inner = elements(executed).ok().flatten().ok_or_else(not_sent)?;
+            let mut ran = inner.into_iter().skip(closing.len());
+            let replies = errors.into_iter().filter_map(|error| error.or_else(|| ran.next())).collect();
+            return Ok(Event::Commit(at, State::Committed(Some(replies))));
+        }
+    }
+
+    /// Watches the record and reads its state.
+    async fn look_at_record(&self, engine: &Engine, tid: TxnId, at: usize, leased: &mut Leased) -> Result<State, Event> {
+        let record = internal_keys::record(&self.batch.participant, tid);
         leased.set_watching(true);
         let look = [named(b"WATCH", std::iter::once(&record)), Request::new(&[&b"HGET"[..], &record[..], b"state"])];
-        let replies = leased.call(&look).await.map_err(|_| not_sent())?;
+        let replies = leased.call(&look).await.map_err(|_| unreachable(at, Step::Commit))?;
         if let Some(refusal) = replies.iter().find_map(error_in) {
             return Err(self.refused(engine, at, Step::Commit, refusal));
         }
         let state = replies.last().and_then(|reply| Value::parse(reply).ok()).and_then(|value| value.text().cloned());
-        match state.as_deref() {
-            Some(b"prepared") => {}
-            Some(b"committed") => return Ok(Event::Commit(at, State::Committed(None))),
-            Some(b"aborted") => return Ok(Event::Commit(at, State::Aborted)),
-            _ => return Ok(Event::Commit(at, State::Gone)),
-        }
-        let mut requests = vec![Request::new(&["MULTI"])];
-        requests.extend(commit::native_closing(tid, participant, &self.batch.keys));
-        let skipped = requests.len() - 1;
-        requests.extend(commands);
-        requests.push(Request::new(&["EXEC"]));
-        let replies = leased.call(&requests).await.map_err(|_| Event::Lost(at, Step::Commit))?;
-        leased.set_watching(false);
-        if let Some(refusal) = replies.iter().find_map(error_in) {
-            return Err(self.refused(engine, at, Step::Commit, refusal));
-        }
-        match replies.last().map(elements) {
-            Some(Ok(Some(inner))) => Ok(Event::Commit(at, State::Committed(Some(inner.into_iter().skip(skipped).collect())))),
-            // Somebody was faster: look again.
-            _ => Err(not_sent()),
-        }
+        Ok(match state.as_deref() {
+            Some(b"prepared") => State::Prepared,
+            Some(b"committed") => State::Committed(None),
+            Some(b"aborted") => State::Aborted,
+            _ => State::Gone,
+        })
     }
 
     fn run_id(&self, engine: &Engine) -> String {

@@ -45,3 +45,21 @@ fn a_coordinator_runs_a_users_script_natively_itself() {
     }
     must_have_no_locks(&shards);
 }
+
+#[test]
+fn a_command_that_a_shard_will_never_queue_is_an_error_beside_the_replies_of_the_others() {
+    let shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    let weft = setup(&shards).start();
+    let mut client = weft.client();
+    client.must_ok("MULTI");
+    client.must_queue(&["EVAL", APPEND, "1", &keys[0], "x"]);
+    // Known to Valkey 9, not to this server.
+    client.must_queue(&format!("DELIFEQ {} x", keys[0]));
+    client.must_queue(&format!("STRLEN {}", keys[0]));
+    client.must_queue(&format!("INCR {}", keys[1]));
+    let Reply::Array(replies) = client.call("EXEC") else { panic!("no array") };
+    assert_eq!((&replies[0], &replies[2], &replies[3]), (&Reply::Integer(1), &Reply::Integer(1), &Reply::Integer(1)));
+    assert!(matches!(&replies[1], Reply::Error(text) if text.starts_with("ERR unknown command 'DELIFEQ'")), "{:?}", replies[1]);
+    must_have_no_locks(&shards);
+}
