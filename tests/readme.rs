@@ -116,8 +116,8 @@ fn how(spec: &CommandSpec) -> String {
 
 /// What most clients send comes first, what does not work last.
 fn order(how: &str) -> usize {
-    const BEGINNINGS: [&str; 9] =
-        ["where its keys", "over all", "transactions", "a script", "every shard", "any shard", "weft itself", "an error", "refused"];
+    const BEGINNINGS: [&str; 10] =
+        ["where its keys", "over all", "transactions", "a script", "publish", "every shard", "any shard", "weft itself", "an error", "refused"];
     BEGINNINGS.iter().position(|beginning| how.starts_with(beginning)).unwrap_or(BEGINNINGS.len())
 }
 

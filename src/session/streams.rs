@@ -61,9 +61,10 @@ fn merge(request: &Request, keys: &[(KeyRef, Place)], replies: &[Bytes], proto: 
         }
     }
     if streams.is_empty()
-        && let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
-            return error.clone();
-        }
+        && let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-'))
+    {
+        return error.clone();
+    }
     let position = |name: &Bytes| keys.iter().position(|(key, _)| is_bulk(name, request.arg(key.index as usize)));
     streams.sort_by_key(|(name, _)| position(name));
     let mut out = BytesMut::new();
