@@ -2,8 +2,9 @@
 //!
 //! `task` moves bytes and shifts between the fast gear and carrying out one request alone; `dispatch` is the one match on how a command
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
-//! MULTI to EXEC; `alone` carries out what has to wait; `everywhere` is what concerns all shards. `client`, `registry` and `local` are
-//! what needs no shard; `rescue` is the one place where an error becomes bytes.
+//! MULTI to EXEC; `alone` carries out what has to wait for shards, `blocking` what waits for a key to be written; `pubsub` is channels;
+//! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `client`, `registry` and
+//! `local` are what needs no shard; `rescue` is the one place where an error becomes bytes.
 
 mod alone;
 mod blocking;
