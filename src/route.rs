@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 pub use merge::{is_error, merge};
 
-use crate::command::{self, Access, CommandSpec, KeyError, KeyRef, Keys};
+use crate::command::{self, Access, CommandSpec, Flags, Handling, KeyError, KeyRef, Keys};
 use crate::resp::Request;
 use crate::slot::Slot;
 use crate::topology::{Mode, ShardId, SlotMap};
@@ -50,9 +50,10 @@ pub struct Routed {
 }
 
 impl Routed {
-    /// Whether it may change data.
+    /// Whether it may change data. A script may do so although it names no key.
     pub fn writes(&self) -> bool {
-        self.spec.is_write() || self.keys.iter().any(|key| key.access == Access::Write)
+        let script = self.spec.handling == Handling::Script && !self.spec.flags.contains(Flags::READONLY);
+        script || self.spec.is_write() || self.keys.iter().any(|key| key.access == Access::Write)
     }
 
     /// The names of its keys.

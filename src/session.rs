@@ -170,7 +170,10 @@ impl Session {
             Some(conn) => conn.poll_room(cx, self.context.config.upstream.pending_bytes_max).is_ready(),
             None => true,
         };
-        sent && self.window.len() < self.context.config.limits.client_pending_commands_max && self.window.held() < OUT_BYTES_HIGH
+        // What is to be sent again goes before all that comes after it.
+        sent && !self.window.is_again()
+            && self.window.len() < self.context.config.limits.client_pending_commands_max
+            && self.window.held() < OUT_BYTES_HIGH
     }
 
     /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.
@@ -191,8 +194,17 @@ impl Session {
                 self.context.counts.count(Counter::Commands);
                 return Some(Pending { spec, request });
             }
-            Ok(_) => self.reply(|reply| reply.error(error_reply::NOAUTH)),
-            Err(error) => self.refuse_lookup(&error, &request),
+            Ok(_) => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(_) if !self.client.authenticated => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),
+            Err(error) => {
+                self.spoil();
+                if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
+                    // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
+                    self.leave_multi();
+                    self.watch = None;
+                }
+                self.refuse_outright(|reply| rescue::lookup(reply, &error, &request));
+            }
         }
         None
     }
@@ -202,17 +214,13 @@ impl Session {
         self.client.proto() == Proto::Resp2 && self.client.profile.subscriptions.any()
     }
 
-    fn refuse_lookup(&mut self, error: &LookupError, request: &Request) {
-        if !self.client.authenticated {
-            return self.reply(|reply| reply.error(error_reply::NOAUTH));
+    /// Refuses a request before it is anything, which the client hears if it hears replies at all.
+    fn refuse_outright(&mut self, write: impl FnOnce(&mut ReplyWriter<'_>)) {
+        let muted = self.client.reply_mode.mutes();
+        self.client.reply_mode = self.client.reply_mode.next();
+        if !muted {
+            self.reply(write);
         }
-        self.spoil();
-        if matches!(error, LookupError::WrongArity(spec) if spec.name == "exec") {
-            // As in Redis an EXEC that fails, for whatever reason, ends the transaction.
-            self.leave_multi();
-            self.watch = None;
-        }
-        self.reply(|reply| rescue::lookup(reply, error, request));
     }
 
     /// A command was not queued: EXEC will refuse.

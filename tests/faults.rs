@@ -5,6 +5,7 @@
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
 mod crash;
+mod failover;
 mod locks;
 mod lost;
 mod native;
@@ -15,7 +16,7 @@ mod wire;
 
 use std::time::Duration;
 
-use crate::support::{Client, Mode, Flavor, Reply, Setup, Shards, Weft};
+use crate::support::{Client, Flavor, Mode, Reply, Setup, Shards, Weft};
 
 /// Short, so that tests need not wait for it; long enough that a busy machine does not outlast it between two steps.
 const LEASE: Duration = Duration::from_millis(500);

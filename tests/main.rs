@@ -13,6 +13,7 @@ mod faults;
 mod keyspace;
 mod multi;
 mod pubsub;
+mod python;
 mod readme;
 mod rq;
 mod script_reply;

@@ -6,10 +6,10 @@
 //!
 //! - stale keys under WATCH, and lazily expired ones: `DEBUG SET-ACTIVE-EXPIRE`, and order against expiry is promised to nobody (a TTL
 //!   runs on the clock of its shard);
-//! - FLUSHALL, FLUSHDB and SWAPDB while keys are watched, and in MULTI with an AOF: commands over the whole keyspace;
-//! - the propagation of transactions to replicas, REPLICAOF, and the state changes of replicas: a client sees no replication stream;
-//! - SCRIPT KILL, PUBLISH, SCRIPT LOAD and SCRIPT FLUSH within MULTI, BGREWRITEAOF, CONFIG SET: refused while they are queued, which
-//!   `refusal` checks;
+//! - SWAPDB while keys are watched, which weft refuses, and FLUSHALL in MULTI with an AOF, which a client does not see;
+//! - the propagation of transactions to replicas (also of PUBLISH, SCRIPT LOAD, EVAL, XREADGROUP), REPLICAOF, and the state changes of
+//!   replicas: a client sees no replication stream;
+//! - MULTI with BGREWRITEAOF and CONFIG SET: refused while they are queued, which `refusal` checks;
 //! - errors that Redis gives while it queues because memory is full: weft asks the shards when EXEC comes, and EXEC then fails whole.
 
 mod behaviour;

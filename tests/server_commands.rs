@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Weft, eventually};
+use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Server, Shards, Weft, eventually};
 
 const GET: &str = "return redis.call('get', KEYS[1])";
 
@@ -28,6 +28,10 @@ fn a_script_is_loaded_on_every_shard() {
         client.must_err(&format!("EVALSHA {digest} 1 k"), "NOSCRIPT");
         // weft's own scripts were flushed too, and come back.
         client.must_ok("SET k v");
+        client.must_ok("SCRIPT FLUSH SYNC");
+        client.must_ok("MULTI");
+        (0..3).for_each(|index| client.must_queue(&format!("SET {} w", shards.key_on(index, "k"))));
+        client.must_reply("EXEC", Reply::array([Reply::ok(), Reply::ok(), Reply::ok()]));
         client.must_err("SCRIPT KILL", "NOTBUSY");
         client.must_err("SCRIPT FLUSH NONSENSE", "ERR SCRIPT FLUSH only support SYNC|ASYNC option");
     }
@@ -124,6 +128,37 @@ fn weft_answers_like_a_single_server() {
     client.must_ok("CONFIG RESETSTAT");
     let mut resp3 = weft.client_resp3();
     resp3.must_reply("CONFIG GET save", Reply::Map(vec![("save".into(), "".into())]));
+}
+
+#[test]
+fn waiting_counts_the_replicas_of_the_shard_that_has_the_fewest() {
+    for mode in Mode::ALL {
+        let shards = Shards::start(mode, Flavor::Redis, 2);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        client.must_int("WAIT 1 50", 0);
+        client.must_err("WAIT x 1", "ERR value is not an integer or out of range");
+        client.must_err("WAIT 1 -1", "ERR timeout is negative");
+        client.must_ok("MULTI");
+        client.must_err("WAIT 1 1", "ERR Command not allowed inside a transaction");
+        client.must_ok("DISCARD");
+        if mode == Mode::Cluster {
+            continue;
+        }
+        let replica = |index: usize| {
+            let port = shards.servers()[index].address().port().to_string();
+            Server::start(Flavor::Redis, &["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"])
+        };
+        let (mut first, _second) = (replica(0), replica(1));
+        eventually(PATIENCE, "both shards have a replica", || client.call("WAIT 1 500") == Reply::from(1));
+        client.must_int("WAIT 2 50", 1);
+        first.process().pause();
+        client.must_ok(&format!("SET {} v", shards.key_on(0, "k")));
+        client.must_int("WAIT 1 100", 0);
+        first.process().resume();
+        client.must_int("WAIT 1 4000", 1);
+        assert!(shards.internal_keys().is_empty());
+    }
 }
 
 #[test]

@@ -165,7 +165,6 @@ const fn same(one: &str, other: &str) -> bool {
 
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
 const USERS: Handling = Handling::Later("access control lists");
-const DURABILITY: Handling = Handling::Later("waiting for replication and persistence");
 const DATABASES: Handling = Handling::Later("moving keys between databases");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
@@ -207,6 +206,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Everywhere, &["script|exists", "script|flush", "script|kill", "script|load"]),
     (Handling::Everywhere, &["function|delete", "function|flush", "function|kill", "function|load", "function|restore", "function|stats"]),
     (Handling::Everywhere, &["slowlog|get", "slowlog|len", "slowlog|reset", "latency|reset"]),
+    (Handling::Everywhere, &["wait", "waitaof"]),
     (Handling::Everywhere, &["commandlog|get", "commandlog|len", "commandlog|reset"]),
     (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
@@ -221,7 +221,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source", "client|kill", "client|pause"]),
     (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unpause"]),
     (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
-    (DURABILITY, &["wait", "waitaof"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),
     (CLUSTER, &["cluster|failover", "cluster|flushslot", "cluster|flushslots", "cluster|forget", "cluster|getkeysinslot"]),

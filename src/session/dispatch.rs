@@ -22,7 +22,10 @@ impl Session {
         if self.client.reply_mode != ReplyMode::On {
             return Step::Alone(pending);
         }
-        self.dispatch_aloud(pending)
+        let step = self.dispatch_aloud(pending);
+        // CLIENT REPLY SKIP means the command after it.
+        self.client.reply_mode = self.client.reply_mode.next();
+        step
     }
 
     /// Like [`dispatch`](Self::dispatch) when the client wants to hear the reply.
@@ -32,7 +35,9 @@ impl Session {
         }
         match pending.spec.handling {
             Handling::Keyed | Handling::Move | Handling::Split(_) => self.forward(pending),
-            Handling::Blocking | Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => Step::Alone(pending),
+            Handling::Blocking | Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {
+                Step::Alone(pending)
+            }
             Handling::Transaction => self.transaction(pending),
             Handling::PubSub => self.pubsub(pending),
             Handling::Local => self.local(pending),

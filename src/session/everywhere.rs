@@ -6,16 +6,17 @@
 //! No guarantee: the shards do not act at the same instant, and no locks are respected. A client that looks at another shard in between
 //! sees FLUSHALL done here and not yet there; of a transaction that commits meanwhile, KEYS and DBSIZE may count one shard's part
 //! without the other's. Making them atomic would stop every client of every shard for as long as the slowest one takes. A FLUSHALL in the
-//! middle of another's commit ends like a failover that lost it: the commit's coordinator applies the transaction again.
+//! middle of another's commit is to it like a failover that lost its records: the transaction is applied anew, or not at all.
 //!
 //! | what goes wrong | what the client is told |
 //! |---|---|
 //! | a shard answers an error | that error; others may have carried the command out |
 //! | a shard cannot be reached | `UNAVAILABLE … other shards may have carried the command out` |
 //!
-//! All of these commands can be repeated. Between MULTI and EXEC those that change data are refused; the others are answered when the
+//! All of these commands can be repeated. Between MULTI and EXEC those that change data or wait are refused; the others are answered when the
 //! queued commands have been carried out.
 
+mod acknowledge;
 mod config;
 mod cursor;
 mod keyspace;
@@ -28,7 +29,7 @@ use bytes::{Bytes, BytesMut};
 pub use scripts::Scripts;
 
 use super::{Pending, Session};
-use crate::command::Handling;
+use crate::command::{Flags, Handling};
 use crate::resp::{Proto, ReplyWriter, Request, error_reply};
 use crate::route::{self, Routed};
 use crate::txn::ExecError;
@@ -44,7 +45,11 @@ impl Session {
         }
         let context = Rc::clone(&self.context);
         let proto = self.client.proto();
-        match context.engine.every_shard(&request, self.client.profile.db, proto).await {
+        let replies = match spec.flags.contains(Flags::BLOCKING) {
+            true => self.acknowledged(&request).await,
+            false => context.engine.every_shard(&request, self.client.profile.db, proto).await,
+        };
+        match replies {
             Ok(replies) => {
                 context.scripts.note(spec.name, &request);
                 self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));

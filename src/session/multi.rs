@@ -129,14 +129,16 @@ impl Session {
             return Err(error_reply::NOT_IN_TRANSACTION.to_owned());
         }
         match spec.handling {
+            Handling::Everywhere if spec.flags.contains(Flags::BLOCKING) => return Err(error_reply::NOT_IN_TRANSACTION.to_owned()),
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
-            Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) | Handling::Disabled(_) => {
+            Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
                 return Ok(Element::Local(pending));
             }
             Handling::Transaction => return Ok(Element::Unwatch),
+            Handling::Disabled(text) => return Err(text.to_owned()),
             Handling::Refused(reason) => return Err(error_reply::refused(spec.name, reason)),
             Handling::Later(_) => return Err(error_reply::not_supported(spec.name)),
             // What would wait outside of a transaction does not wait in here.

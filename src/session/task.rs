@@ -41,7 +41,9 @@ enum Shift {
 enum Advance {
     /// All that was read is sent on.
     Hungry,
-    /// A reply, or room, has to come first.
+    /// Enough is in flight, or waits to be written.
+    Full,
+    /// A reply has to come first.
     Blocked,
     /// All is answered, and this request has to be carried out alone.
     Alone(Pending),
@@ -54,9 +56,10 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
                 if let Some(blocked) = session.alone(pending).await
-                    && !downstream.wait_out(&mut session, blocked).await {
-                        return;
-                    }
+                    && !downstream.wait_out(&mut session, blocked).await
+                {
+                    return;
+                }
             }
             Shift::Again => {
                 while let Some(request) = session.window.take_again() {
@@ -87,7 +90,9 @@ impl Downstream {
             }
             match advance {
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
-                Advance::Blocked => return Poll::Pending,
+                // What was written may have made room.
+                Advance::Full if session.has_room(cx) => continue,
+                Advance::Full | Advance::Blocked => return Poll::Pending,
                 Advance::Hungry => {}
             }
             if session.closing || self.ended {
@@ -144,7 +149,7 @@ impl Downstream {
     fn dispatch(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Advance {
         while !session.closing {
             if !session.has_room(cx) {
-                return Advance::Blocked;
+                return Advance::Full;
             }
             let pending = match session.stalled.take() {
                 Some(pending) => pending,
@@ -188,7 +193,7 @@ impl Downstream {
 
     /// Writes as much as the client takes at once. What goes wrong is met again by the next write.
     async fn flush(&mut self, session: &Session) {
-        poll_fn(|cx| Poll::Ready(drop(self.poll_write(session, cx)))).await;
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_write(session, cx))).await;
     }
 
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {

@@ -5,6 +5,8 @@
 //! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
 //! session sends all of them anew, in order, when nothing is in flight any more.
 
+mod traffic;
+
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -13,6 +15,7 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use self::traffic::Traffic;
 use super::{pubsub, rescue};
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
@@ -246,6 +249,11 @@ impl Window {
         self.inner.borrow().open == 0
     }
 
+    /// Whether requests must be sent again. Until they were, nothing that comes after them may be sent.
+    pub(super) fn is_again(&self) -> bool {
+        self.inner.borrow().again
+    }
+
     /// Whether requests must be sent again and nothing is in flight that they would have to wait for.
     pub(super) fn wants_again(&self) -> bool {
         let inner = self.inner.borrow();
@@ -332,7 +340,8 @@ impl Inner {
     fn finish_atomic(&mut self, index: usize, frame: &[u8]) {
         let State::Atomic { error, .. } = &mut self.entries[index].state else { return };
         match error.take() {
-            Some(error) if !error.is_empty() => self.done(index, &error),
+            // A server that is out of memory takes no command behind MULTI; there is another way to read.
+            Some(error) if !error.is_empty() && !error.starts_with(b"-OOM") => self.done(index, &error),
             _ => match frame.strip_prefix(b"*2\r\n:0\r\n") {
                 Some(reply) => self.done(index, reply),
                 None => self.send_again(index),
@@ -460,39 +469,5 @@ impl ReplySink for Window {
         if let Some(waker) = &inner.waker {
             waker.wake_by_ref();
         }
-    }
-}
-
-/// How many requests are in flight to each participant, by a hash of it: two participants that share a count only wait needlessly.
-#[derive(Default)]
-struct Traffic {
-    counts: [[Count; 2]; 32],
-}
-
-#[derive(Clone, Copy, Default)]
-struct Count(u16);
-
-impl Count {
-    fn add(&mut self) {
-        self.0 += 1;
-    }
-
-    fn remove(&mut self) {
-        self.0 -= 1;
-    }
-
-    fn is_zero(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl Traffic {
-    fn count(&mut self, place: Place, write: bool) -> &mut Count {
-        let number = match place.slot {
-            Some(slot) => slot.index(),
-            None => place.shard.index() + place.db as usize * 5,
-        };
-        let len = self.counts.len();
-        &mut self.counts[number % len][usize::from(write)]
     }
 }

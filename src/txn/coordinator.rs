@@ -151,7 +151,7 @@ impl Driver {
         let mut locked = Some(locked);
         let mut tries = 0;
         while Instant::now() < deadline {
-            engine.wait_for_lock(batch, locked, tries).await;
+            let _ = tokio::time::timeout_at(deadline, engine.wait_for_lock(batch, locked, tries)).await;
             tries += 1;
             locked = engine.owner(batch).await;
             if locked.is_none() {

@@ -110,7 +110,7 @@ impl Engine {
         let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
         self.persist(&batch, async |target| match way {
-            Way::Read => one_phase::read(&target, proto, &batch).await,
+            Way::Read => one_phase::read(&target, proto, &batch, self.config.lock_wait_timeout).await,
             Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
             Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,
         })

@@ -40,6 +40,11 @@ pub fn tid_of(key: &[u8]) -> Option<TxnId> {
     std::str::from_utf8(rest.strip_prefix(b"t:")?).ok()?.parse().ok()
 }
 
+/// A key that is written and deleted in one step, so that there is something to wait for the replication of.
+pub fn trace(participant: &Participant) -> Bytes {
+    internal(participant, b"w:", b"")
+}
+
 fn internal(participant: &Participant, kind: &[u8], rest: &[u8]) -> Bytes {
     let mut key = BytesMut::with_capacity(PREFIX.len() + 8 + rest.len());
     key.extend_from_slice(PREFIX);

@@ -1,8 +1,9 @@
 //! One participant, one phase (protocol §3): lock check and commands in one atomic step, without a record.
 //!
-//! Three ways to one end. What only reads goes as `MULTI, EXISTS locks, commands, EXEC` on a shared connection. What writes goes as
-//! one guarded script there, if all its replies survive Lua. All else runs natively on a leased connection: `WATCH` the locks and
-//! look at them, then `MULTI, commands, EXEC`, which the server refuses if a lock has appeared in between.
+//! Three ways to one end. What only reads goes as `MULTI, EXISTS locks, commands, EXEC` on a shared connection; while the server is out
+//! of memory, watching on a leased one. What writes goes as one guarded script there, if all its replies survive Lua. All else runs
+//! natively on a leased connection: `WATCH` the locks and look at them, then `MULTI, commands, EXEC`, which the server refuses if a lock
+//! has appeared in between.
 
 use std::time::Duration;
 
@@ -26,12 +27,42 @@ pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, 
 }
 
 /// Commands that only read.
-pub(super) async fn read(target: &Target, proto: Proto, batch: &Batch) -> Attempt<Vec<Bytes>> {
+pub(super) async fn read(target: &Target, proto: Proto, batch: &Batch, wait: Duration) -> Attempt<Vec<Bytes>> {
     let locks = LockKeys::against(batch);
     match target.call(proto, &checked_transaction(&locks, batch)).await {
+        Ok(replies) if replies.iter().any(|reply| reply.starts_with(b"-OOM")) => read_watching(target, proto, batch, wait).await,
         Ok(replies) => checked_replies(&replies, batch),
         // Nothing was changed by it.
         Err(error) => lost(error, false),
+    }
+}
+
+/// Commands that only read, of a server that is out of memory and takes none behind MULTI: watch, look, read, and then nothing of it
+/// may have changed.
+async fn read_watching(target: &Target, proto: Proto, batch: &Batch, wait: Duration) -> Attempt<Vec<Bytes>> {
+    let mut leased = match target.lease(proto, wait).await {
+        Ok(leased) => leased,
+        Err(error) => return lost(error, false),
+    };
+    let locks = LockKeys::against(batch);
+    let mut requests = vec![locks.watch_with_data(), locks.exists()];
+    requests.extend(batch.commands.iter().map(|command| command.request.clone()));
+    requests.extend([Request::new(&["MULTI"]), Request::new(&["EXEC"])]);
+    leased.set_watching(true);
+    let replies = match leased.call(&requests).await {
+        Ok(replies) => replies,
+        Err(error) => return lost(error, false),
+    };
+    leased.set_watching(false);
+    if let Some(redirect) = replies.iter().find_map(|reply| Redirect::parse(reply)) {
+        return Attempt::Redirected(redirect);
+    }
+    match &replies[..] {
+        [watched, ..] if watched.first() == Some(&b'-') => refused(watched.clone()),
+        [_, found, values @ .., _, executed] if found.as_ref() == b":0\r\n" && executed.as_ref() == b"*0\r\n" => {
+            Attempt::Done(values.to_vec())
+        }
+        _ => Attempt::Locked(None),
     }
 }
 

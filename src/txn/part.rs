@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::{Batch, Command, Kind, KeyLock, LockMode, ReRead};
+use super::batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 use super::participant::Participant;
 use super::script::fits_script;
 use crate::command::{self, Access, ScriptReply};

@@ -18,12 +18,12 @@ use super::state::{Action, Resolver, Step, Verdict};
 use super::{Script, TxnId};
 use crate::resp::Proto;
 
-/// Brings `tid`, whose lock or record was met at `home`, to its end. Returns also when that takes longer than a client waits: whoever
-/// meets it next goes on.
+/// Brings `tid`, whose lock or record was met at `home`, to its end. Returns also when that takes longer than a command waits for
+/// a lock: whoever meets it next goes on.
 pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
     // One resolver in each worker is enough.
     let Some(_claim) = Claim::new(engine, tid) else { return engine.pause(3).await };
-    match tokio::time::timeout(engine.config.patience, run(engine, tid, home)).await {
+    match tokio::time::timeout(engine.config.lock_wait_timeout, run(engine, tid, home)).await {
         Ok(verdict) => tracing::info!(%tid, ?verdict, "resolved a transaction that was left"),
         Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
     }

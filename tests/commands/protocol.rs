@@ -18,7 +18,7 @@ fn inline_commands_are_commands() {
 const MALFORMED: &[(&str, &str)] = &[
     ("*3\r\n$3\r\nSET\r\n$1\r\nx\r\n:5\r\n", "-ERR Protocol error: expected '$', got ':'\r\n"),
     ("*3\r\n$3\r\nSET\r\n$1\r\nx\r\nabc\r\n", "-ERR Protocol error: expected '$', got 'a'\r\n"),
-    ("*1048577\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
+    ("*2147483648\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
     ("*abc\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
     ("*+1\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),
     ("*01\r\n", "-ERR Protocol error: invalid multibulk length\r\n"),

@@ -5,81 +5,41 @@ use crate::support::{Reply, Weft, on_each};
 #[test]
 fn mget_answers_in_the_order_of_its_keys_with_doubles_wrong_types_and_missing_ones() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "MSET X 1 Y 2 Z 3",
-            "MGET X Y Z",
-            "MGET Z X X Y Z missing X",
-            "DEL Y",
-            "LPUSH Y a",
-            "MGET X Y Z",
-            "MGET Y",
-            "MGET missing",
-            "MGET",
-            "MGET X",
-        ]);
+        stage.must_agree(
+            "MSET X 1 Y 2 Z 3; MGET X Y Z; MGET Z X X Y Z missing X; DEL Y; LPUSH Y a; MGET X Y Z; MGET Y; MGET missing; MGET; \
+             MGET X",
+        );
     });
 }
 
 #[test]
 fn mset_sets_all_and_the_last_value_of_a_key_wins() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "MSET X 1 Y 2 X 3 Z 4 Y 5",
-            "MGET X Y Z",
-            "LPUSH missing-list a",
-            "DEL missing-list",
-            "MSET X",
-            "MSET X 1 Y",
-            "MSET",
-            "MGET X Y",
-            "DEL X",
-            "LPUSH X a",
-            "MSET X over Y over",
-            "MGET X Y",
-        ]);
+        stage.must_agree(
+            "MSET X 1 Y 2 X 3 Z 4 Y 5; MGET X Y Z; LPUSH missing-list a; DEL missing-list; MSET X; MSET X 1 Y; MSET; MGET X Y; \
+             DEL X; LPUSH X a; MSET X over Y over; MGET X Y",
+        );
     });
 }
 
 #[test]
 fn msetnx_sets_all_or_none() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "MSETNX X 1 Y 2",
-            "MGET X Y Z",
-            "MSETNX Z 3 Y 4",
-            "MGET X Y Z",
-            "MSETNX Z 3",
-            "MSETNX X 1 Y",
-            "DEL X Y Z",
-            "MSETNX X 1 X 2 Y 3",
-            "MGET X Y Z",
-        ]);
+        stage.must_agree(
+            "MSETNX X 1 Y 2; MGET X Y Z; MSETNX Z 3 Y 4; MGET X Y Z; MSETNX Z 3; MSETNX X 1 Y; DEL X Y Z; MSETNX X 1 X 2 Y 3; \
+             MGET X Y Z",
+        );
     });
 }
 
 #[test]
 fn del_unlink_exists_and_touch_count_over_shards() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "MSET X 1 Y 2 Z 3",
-            "EXISTS X Y Z",
-            "EXISTS X X Y missing X",
-            "TOUCH X X missing Z",
-            "DEL X X Y",
-            "EXISTS X Y Z",
-            "UNLINK Z Z X",
-            "EXISTS X Y Z",
-            "DEL X Y Z",
-            "UNLINK X missing Y",
-            "TOUCH X Y",
-            "RPUSH X a",
-            "SADD Y a",
-            "DEL X Y",
-            "EXISTS",
-            "DEL",
-            "TOUCH",
-            "UNLINK",
-        ]);
+        stage.must_agree(
+            "MSET X 1 Y 2 Z 3; EXISTS X Y Z; EXISTS X X Y missing X; TOUCH X X missing Z; DEL X X Y; EXISTS X Y Z; \
+             UNLINK Z Z X; EXISTS X Y Z; DEL X Y Z; UNLINK X missing Y; TOUCH X Y; RPUSH X a; SADD Y a; DEL X Y; EXISTS; DEL; \
+             TOUCH; UNLINK",
+        );
     });
 }
 

@@ -5,155 +5,53 @@ use crate::support::{Reply, on_each};
 #[test]
 fn integers_beyond_what_a_double_holds_keep_their_digits() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "SET X 9223372036854775806",
-            "INCR X",
-            "INCR X",
-            "INCRBY X -1",
-            "DECRBY X 9223372036854775806",
-            "DECRBY X -9223372036854775808",
-            "SET Y -9223372036854775808",
-            "DECR Y",
-            "INCRBY Y 1",
-            "HSET Z f 9007199254740993",
-            "HINCRBY Z f 2",
-            "HINCRBY Z f 9214364837600034812",
-            "HINCRBY Z f 1",
-            "INCRBY X 9007199254740993",
-            "GET X",
-            "BITFIELD Y SET i64 0 9223372036854775807 INCRBY i64 0 -1",
-            "EXPIRE missing 1",
-        ]);
+        stage.must_agree(
+            "SET X 9223372036854775806; INCR X; INCR X; INCRBY X -1; DECRBY X 9223372036854775806; \
+             DECRBY X -9223372036854775808; SET Y -9223372036854775808; DECR Y; INCRBY Y 1; HSET Z f 9007199254740993; \
+             HINCRBY Z f 2; HINCRBY Z f 9214364837600034812; HINCRBY Z f 1; INCRBY X 9007199254740993; GET X; \
+             BITFIELD Y SET i64 0 9223372036854775807 INCRBY i64 0 -1; EXPIRE missing 1",
+        );
     });
 }
 
 #[test]
 fn nulls_are_of_the_kind_that_redis_gives() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "LPOP X",
-            "LPOP X 2",
-            "RPOP X 2",
-            "LPOP X 0",
-            "RPUSH X a b c",
-            "LPOP X 2",
-            "LPOP X 5",
-            "LPOP X 0",
-            "GETDEL Y",
-            "GETSET Y a",
-            "GETEX Y",
-            "SET Y b GET",
-            "SET Z b NX GET",
-            "SET Z c NX GET",
-            "SET Z c NX",
-            "SPOP missing",
-            "SPOP missing 2",
-            "ZSCORE missing m",
-            "ZMSCORE missing a b",
-            "HGET missing f",
-            "HMGET missing f g",
-            "ZRANK missing a",
-            "LINDEX X 9",
-            "LPOS X q",
-            "LMOVE X X LEFT RIGHT",
-            "ZADD X NX 1 a",
-            "GEODIST missing a b",
-            "OBJECT ENCODING missing",
-            "RPOPLPUSH missing missing",
-            "ZPOPMIN missing",
-            "SRANDMEMBER missing",
-            "HRANDFIELD missing",
-            "ZRANDMEMBER missing",
-            "XREAD STREAMS missing 0",
-        ]);
+        stage.must_agree(
+            "LPOP X; LPOP X 2; RPOP X 2; LPOP X 0; RPUSH X a b c; LPOP X 2; LPOP X 5; LPOP X 0; GETDEL Y; GETSET Y a; GETEX Y; \
+             SET Y b GET; SET Z b NX GET; SET Z c NX GET; SET Z c NX; SPOP missing; SPOP missing 2; ZSCORE missing m; \
+             ZMSCORE missing a b; HGET missing f; HMGET missing f g; ZRANK missing a; LINDEX X 9; LPOS X q; \
+             LMOVE X X LEFT RIGHT; ZADD X NX 1 a; GEODIST missing a b; OBJECT ENCODING missing; RPOPLPUSH missing missing; \
+             ZPOPMIN missing; SRANDMEMBER missing; HRANDFIELD missing; ZRANDMEMBER missing; XREAD STREAMS missing 0",
+        );
     });
 }
 
 #[test]
 fn maps_sets_and_doubles_are_native_in_resp3() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "HSET X a 1 b 2",
-            "HGETALL X",
-            "HRANDFIELD X 0 WITHVALUES",
-            "SADD Y a",
-            "SMEMBERS Y",
-            "SADD Y 1 2 3",
-            "SISMEMBER Y 1",
-            "SMISMEMBER Y 1 9",
-            "SINTER Y Y",
-            "SUNION Y Y",
-            "SPOP Y 9",
-            "ZADD Z 1.5 a 2 b inf c",
-            "ZADD Z INCR 0.25 a",
-            "ZINCRBY Z 1e300 b",
-            "ZSCORE Z c",
-            "ZRANGE Z 0 -1 WITHSCORES",
-            "ZRANGEBYSCORE Z -inf +inf WITHSCORES LIMIT 0 1",
-            "ZMSCORE Z a missing",
-            "ZADD Z CH XX 2 a",
-            "ZADD Z NX INCR 1 a",
-            "ZPOPMAX Z",
-            "ZPOPMIN Z 2",
-            "HINCRBYFLOAT X a 0.1",
-            "INCRBYFLOAT missing-float 3.0e3",
-            "DEL missing-float",
-            "XADD stream:{s} 1-1 f v",
-            "XRANGE stream:{s} - +",
-            "XREAD COUNT 1 STREAMS stream:{s} 0",
-            "XINFO STREAM missing",
-            "DEL stream:{s}",
-            "COMMAND COUNT",
-        ]);
+        stage.must_agree(
+            "HSET X a 1 b 2; HGETALL X; HRANDFIELD X 0 WITHVALUES; SADD Y a; SMEMBERS Y; SREM Y a; SADD Y 1 2 3; SISMEMBER Y 1; \
+             SMISMEMBER Y 1 9; SINTER Y Y; SUNION Y Y; SPOP Y 9; ZADD Z 1.5 a 2 b inf c; ZADD Z INCR 0.25 a; ZINCRBY Z 1e300 b; \
+             ZSCORE Z c; ZRANGE Z 0 -1 WITHSCORES; ZRANGEBYSCORE Z -inf +inf WITHSCORES LIMIT 0 1; ZMSCORE Z a missing; \
+             ZADD Z CH XX 2 a; ZADD Z NX INCR 1 a; ZPOPMAX Z; ZPOPMIN Z 2; HINCRBYFLOAT X a 0.1; INCRBYFLOAT missing-float \
+             3.0e3; DEL missing-float; XADD stream:{s} 1-1 f v; XRANGE stream:{s} - +; \
+             XREAD COUNT 1 STREAMS stream:{s} 0; XINFO STREAM missing; DEL stream:{s}; COMMAND COUNT",
+        );
     });
 }
 
 #[test]
 fn options_that_change_the_shape_of_a_reply_are_answered_in_that_shape() {
     on_each(|stage| {
-        stage.must_agree(&[
-            "SET X a",
-            "SET X b GET",
-            "SET X c XX",
-            "SET X c XX GET",
-            "SET X d KEEPTTL",
-            "SET X d EX 0",
-            "SET X d BADOPTION",
-            "GETEX X PERSIST",
-            "LPOS Y a COUNT 0",
-            "RPUSH Y a b a",
-            "LPOS Y a COUNT 0",
-            "LPOS Y a RANK -1",
-            "LMPOP 1 Y LEFT",
-            "LMPOP 1 missing LEFT",
-            "ZADD Z 1 a",
-            "ZMPOP 1 Z MIN",
-            "ZMPOP 1 Z MIN",
-            "SINTERCARD 1 missing",
-            "LCS X X",
-            "LCS X X IDX",
-            "GETRANGE X 0 -1",
-            "SORT missing",
-            "SORT Y STORE Y",
-            "OBJECT HELP",
-            "OBJECT REFCOUNT missing",
-            "EXPIRE X 100 NX",
-            "EXPIRETIME missing",
-            "TTL X",
-            "COPY X X",
-            "RENAME missing missing",
-            "TYPE X",
-            "TYPE missing",
-            "APPEND X tail",
-            "STRLEN X",
-            "SETRANGE X 3 abc",
-            "SETBIT X 7 1",
-            "BITCOUNT X",
-            "GETBIT X 0",
-            "PFADD missing-hll a",
-            "PFCOUNT missing-hll",
-            "DEL missing-hll",
-        ]);
+        stage.must_agree(
+            "SET X a; SET X b GET; SET X c XX; SET X c XX GET; SET X d KEEPTTL; SET X d EX 0; SET X d BADOPTION; \
+             GETEX X PERSIST; LPOS Y a COUNT 0; RPUSH Y a b a; LPOS Y a COUNT 0; LPOS Y a RANK -1; LMPOP 1 Y LEFT; \
+             LMPOP 1 missing LEFT; ZADD Z 1 a; ZMPOP 1 Z MIN; ZMPOP 1 Z MIN; SINTERCARD 1 missing; LCS X X; LCS X X IDX; \
+             GETRANGE X 0 -1; SORT missing; SORT Y STORE Y; OBJECT HELP; OBJECT REFCOUNT missing; EXPIRE X 100 NX; \
+             EXPIRETIME missing; TTL X; COPY X X; RENAME missing missing; TYPE X; TYPE missing; APPEND X tail; STRLEN X; \
+             SETRANGE X 3 abc; SETBIT X 7 1; BITCOUNT X; GETBIT X 0; PFADD missing-hll a; PFCOUNT missing-hll; DEL missing-hll",
+        );
     });
 }
 

@@ -1,9 +1,10 @@
 //! A weft that is stopped for longer than its lease, and comes back when others have settled its transaction.
 
+use rustix::process::Signal;
 use weft::txn::Script;
 
 use super::*;
-use crate::support::{Fault, FaultProxy, Way};
+use crate::support::{Fault, FaultProxy, PATIENCE, Way, eventually};
 
 /// Stops the weft in the middle of `count` keys' transaction, when the bytes that contain `pattern` come along; then `meanwhile`; then
 /// lets it go on. The reply to EXEC.
@@ -59,11 +60,33 @@ fn a_coordinator_that_wakes_after_the_others_aborted_tries_again_and_tells_what_
     proxy.set(Way::Requests, Script::Prepare.sha1(), Fault::Hold);
     send_transaction(&mut client, increments(&keys));
     proxy.must_spring();
+    eventually(PATIENCE, "the other prepare has arrived", || left(&shards, &[]) == [(0, 't'), (0, 'x')]);
     first.process().pause();
     second.client().must_int(&format!("INCRBY {} 10", keys[0]), 10);
     assert_eq!(left(&shards, &[]), [(1, 't')]);
     first.process().resume();
     proxy.release();
     assert_eq!(client.receive(), integers([11, 1]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_weft_that_is_told_to_stop_finishes_what_it_began() {
+    let shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    let proxy = FaultProxy::start(shards.servers()[1].address());
+    let mut weft = setup(&shards).through(&proxy, &shards.servers()[1]).start();
+    let mut client = weft.client();
+    proxy.set(Way::Requests, Script::Commit.sha1(), Fault::Hold);
+    send_transaction(&mut client, increments(&keys));
+    proxy.must_spring();
+    weft.process().signal(Signal::TERM);
+    client.must_be_closed();
+    proxy.release();
+    assert!(weft.process().must_exit().success());
+    // Nobody else had to finish it.
+    for (server, key) in shards.servers().iter().zip(&keys) {
+        server.client().must_bulk(&format!("GET {key}"), "1");
+    }
     must_have_no_locks(&shards);
 }

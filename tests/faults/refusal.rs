@@ -53,11 +53,30 @@ fn a_prepare_that_is_refused_has_applied_nothing() {
         let mut shard = shards.servers()[1].client();
         shard.must_ok(*refuse);
         proxy.release();
-        assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with(code)), "{code}");
+        let aborted = format!("EXECABORT Transaction discarded because of: {code}");
+        assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with(&aborted)), "{code}");
         shard.must_ok(*relent);
         keys.iter().for_each(|key| client.must_nil(&format!("GET {key}")));
         must_have_no_locks(&shards);
     }
+}
+
+#[test]
+fn shards_that_may_evict_records_get_no_transaction_with_others() {
+    let shards = static_shards(2);
+    let keys = keys(&shards, 2, "k");
+    shards.servers()[1].client().must_ok("CONFIG SET maxmemory-policy allkeys-lru");
+    let weft = setup(&shards).start();
+    let mut client = weft.client();
+    send_transaction(&mut client, increments(&keys));
+    assert!(matches!(client.receive(), Reply::Error(text) if text.contains("allkeys-lru") && text.contains("allow_eviction")));
+    // One shard alone leaves no record.
+    send_transaction(&mut client, increments(&keys[1..]));
+    assert_eq!(client.receive(), integers([1]));
+    let daring = setup(&shards).set("transactions.allow_eviction", true).start();
+    let mut client = daring.client();
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([1, 2]));
 }
 
 #[test]

@@ -6,24 +6,38 @@ use weft::txn::Script;
 use super::*;
 use crate::support::{Fault, FaultProxy, PATIENCE, Server, Way, eventually};
 
-/// Two static shards, the second behind a proxy, and a weft that reaches it so.
+/// Two shards, the second behind a proxy, and a weft that reaches it so.
 struct Wire {
     weft: Weft,
     proxy: FaultProxy,
     shards: Shards,
     keys: Vec<String>,
+    /// Before the other nodes of a cluster: they can only be told to name proxies, not to whom.
+    _others: Vec<FaultProxy>,
 }
 
 impl Wire {
-    fn start() -> Self {
-        Self::with(static_shards(2), |setup| setup)
+    fn start(mode: Mode) -> Self {
+        Self::with(mode, |setup| setup)
     }
 
-    fn with(shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
-        let proxy = FaultProxy::start(shards.servers()[1].address());
-        let weft = change(setup(&shards).through(&proxy, &shards.servers()[1])).start();
-        let keys = keys(&shards, 2, "k");
-        let wire = Self { weft, proxy, shards, keys };
+    fn with(mode: Mode, change: impl FnOnce(Setup) -> Setup) -> Self {
+        let count = if mode == Mode::Cluster { 3 } else { 2 };
+        Self::before(Shards::start(mode, Flavor::Redis, count), change)
+    }
+
+    fn before(shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
+        let mut proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
+        let setup = match shards.mode() {
+            Mode::Cluster => {
+                shards.announce(&proxies);
+                setup(&shards)
+            }
+            Mode::Static => setup(&shards).through(&proxies[1], &shards.servers()[1]),
+        };
+        let weft = change(setup).start();
+        let (proxy, keys) = (proxies.remove(1), keys(&shards, 2, "k"));
+        let wire = Self { weft, proxy, shards, keys, _others: proxies };
         // Every worker's connections are made, so that the faults befall what they are meant for.
         for _ in 0..8 {
             let mut client = wire.weft.client();
@@ -44,8 +58,9 @@ fn call_of(script: Script) -> String {
     format!("EVALSHA\r\n$40\r\n{}", script.sha1())
 }
 
-/// Where a step's request or reply is lost.
-const LOSSES: [Way; 2] = [Way::Requests, Way::Replies];
+/// Where a step's request or reply is lost: both ways, in both modes.
+const LOSSES: [(Mode, Way); 4] =
+    [(Mode::Static, Way::Requests), (Mode::Static, Way::Replies), (Mode::Cluster, Way::Requests), (Mode::Cluster, Way::Replies)];
 
 fn pattern(way: Way, script: Script, answer: &str) -> String {
     match way {
@@ -56,37 +71,37 @@ fn pattern(way: Way, script: Script, answer: &str) -> String {
 
 #[test]
 fn a_lost_prepare_is_settled_by_a_fence_and_the_client_is_told_what_is_on_the_shards() {
-    for way in LOSSES {
-        let wire = Wire::start();
+    for (mode, way) in LOSSES {
+        let wire = Wire::start(mode);
         let mut client = wire.weft.client();
         wire.proxy.set(way, pattern(way, Script::Prepare, "prepared"), Fault::Cut);
         send_transaction(&mut client, increments(&wire.keys));
         // Whether the prepare had arrived or the fence came first and another attempt was made: it is applied once.
-        assert_eq!(client.receive(), integers([1, 1]), "{way:?}");
+        assert_eq!(client.receive(), integers([1, 1]), "{mode:?} {way:?}");
         assert!(wire.proxy.has_sprung());
-        assert_eq!(wire.on_shards(), ["1".into(), "1".into()], "{way:?}");
+        assert_eq!(wire.on_shards(), ["1".into(), "1".into()], "{mode:?} {way:?}");
         must_have_no_locks(&wire.shards);
     }
 }
 
 #[test]
 fn a_commit_whose_reply_is_lost_still_gives_the_replies() {
-    for way in LOSSES {
-        let wire = Wire::start();
+    for (mode, way) in LOSSES {
+        let wire = Wire::start(mode);
         let mut client = wire.weft.client();
         wire.proxy.set(way, pattern(way, Script::Commit, "committed"), Fault::Cut);
         send_transaction(&mut client, increments(&wire.keys));
-        assert_eq!(client.receive(), integers([1, 1]), "{way:?}");
+        assert_eq!(client.receive(), integers([1, 1]), "{mode:?} {way:?}");
         assert!(wire.proxy.has_sprung());
-        assert_eq!(wire.on_shards(), ["1".into(), "1".into()], "{way:?}");
+        assert_eq!(wire.on_shards(), ["1".into(), "1".into()], "{mode:?} {way:?}");
         must_have_no_locks(&wire.shards);
     }
 }
 
 #[test]
 fn a_lost_prepare_on_a_watching_connection_is_settled_too() {
-    for way in LOSSES {
-        let wire = Wire::start();
+    for (mode, way) in LOSSES {
+        let wire = Wire::start(mode);
         let mut client = wire.weft.client();
         client.must_ok(&format!("WATCH {}", wire.keys[1]));
         wire.proxy.set(way, pattern(way, Script::Prepare, "prepared"), Fault::Cut);
@@ -96,25 +111,21 @@ fn a_lost_prepare_on_a_watching_connection_is_settled_too() {
             Way::Requests => (Reply::NilArray, Reply::Nil),
             Way::Replies => (integers([1, 1]), "1".into()),
         };
-        assert_eq!(client.receive(), reply, "{way:?}");
+        assert_eq!(client.receive(), reply, "{mode:?} {way:?}");
         assert!(wire.proxy.has_sprung());
-        assert_eq!(wire.on_shards(), [value.clone(), value], "{way:?}");
+        assert_eq!(wire.on_shards(), [value.clone(), value], "{mode:?} {way:?}");
         must_have_no_locks(&wire.shards);
     }
 }
 
 #[test]
 fn an_abort_or_a_fence_that_is_lost_is_sent_again() {
-    for (script, answer, way) in [
-        (Script::Abort, "gone", Way::Requests),
-        (Script::Abort, "gone", Way::Replies),
-        (Script::Fence, "aborted", Way::Requests),
-        (Script::Fence, "aborted", Way::Replies),
-    ] {
-        let wire = Wire::start();
+    let steps = [(Script::Abort, "gone"), (Script::Fence, "aborted")];
+    for ((mode, way), (script, answer)) in LOSSES.into_iter().flat_map(|loss| steps.map(|step| (loss, step))) {
+        let wire = Wire::start(mode);
         // A lock at the first shard aborts the second; a prepare that is cut off fences it.
         let mut first = wire.shards.servers()[0].client();
-        let lock = format!("__weft:x:{}", wire.keys[0]);
+        let lock = wire.shards.lock_of(&wire.keys[0]);
         match script {
             Script::Abort => first.must_ok(&["SET", &lock, "1-1-1-1 9999999999999"]),
             _ => wire.proxy.set(Way::Requests, call_of(Script::Prepare), Fault::Cut),
@@ -124,7 +135,7 @@ fn an_abort_or_a_fence_that_is_lost_is_sent_again() {
         send_transaction(&mut client, increments(&wire.keys));
         wire.proxy.must_spring();
         first.call(&format!("DEL {lock}"));
-        assert_eq!(client.receive(), integers([1, 1]), "{way:?} {script:?}");
+        assert_eq!(client.receive(), integers([1, 1]), "{mode:?} {way:?} {script:?}");
         assert_eq!(wire.on_shards(), ["1".into(), "1".into()]);
         must_have_no_locks(&wire.shards);
     }
@@ -132,7 +143,11 @@ fn an_abort_or_a_fence_that_is_lost_is_sent_again() {
 
 #[test]
 fn a_prepare_that_arrives_late_meets_the_fence() {
-    let wire = Wire::with(static_shards(2), |setup| setup.env("WEFT_FAILPOINT", "after-prepare"));
+    Mode::ALL.into_iter().for_each(a_prepare_arrives_late);
+}
+
+fn a_prepare_arrives_late(mode: Mode) {
+    let wire = Wire::with(mode, |setup| setup.env("WEFT_FAILPOINT", "after-prepare"));
     wire.proxy.set(Way::Requests, call_of(Script::Prepare), Fault::Hold);
     let mut client = wire.weft.client();
     send_transaction(&mut client, increments(&wire.keys));
@@ -153,7 +168,11 @@ fn a_prepare_that_arrives_late_meets_the_fence() {
 
 #[test]
 fn a_commit_that_reached_one_shard_only_is_finished_by_another_proxy() {
-    let wire = Wire::with(static_shards(2), |setup| setup.env("WEFT_FAILPOINT", "after-commit"));
+    Mode::ALL.into_iter().for_each(a_commit_reaches_one_shard);
+}
+
+fn a_commit_reaches_one_shard(mode: Mode) {
+    let wire = Wire::with(mode, |setup| setup.env("WEFT_FAILPOINT", "after-commit"));
     wire.proxy.set(Way::Requests, call_of(Script::Commit), Fault::Hold);
     let mut client = wire.weft.client();
     send_transaction(&mut client, increments(&wire.keys));
@@ -170,8 +189,12 @@ fn a_commit_that_reached_one_shard_only_is_finished_by_another_proxy() {
 
 #[test]
 fn a_plain_write_whose_reply_is_lost_is_never_sent_again() {
-    for (way, trap, applied) in [(Way::Replies, "*1\r\n:1\r\n".to_owned(), 1), (Way::Requests, call_of(Script::Guarded), 0)] {
-        let wire = Wire::start();
+    for (mode, way) in LOSSES {
+        let wire = Wire::start(mode);
+        let (trap, applied) = match way {
+            Way::Requests => (call_of(Script::Guarded), 0),
+            Way::Replies => ("*1\r\n:1\r\n".to_owned(), 1),
+        };
         wire.proxy.set(way, trap, Fault::Cut);
         let mut client = wire.weft.client();
         client.must_err(&format!("INCR {}", wire.keys[1]), "UNKNOWN");
@@ -183,7 +206,7 @@ fn a_plain_write_whose_reply_is_lost_is_never_sent_again() {
 
 #[test]
 fn a_native_write_whose_reply_is_lost_is_never_sent_again() {
-    let wire = Wire::start();
+    let wire = Wire::start(Mode::Static);
     let mut client = wire.weft.client();
     client.must_int(&format!("DEL {}", wire.keys[1]), 0);
     client.must_int(&format!("RPUSH {} a b c d", wire.keys[1]), 4);
@@ -194,15 +217,17 @@ fn a_native_write_whose_reply_is_lost_is_never_sent_again() {
 
 #[test]
 fn a_read_whose_connection_is_lost_is_sent_again() {
-    let wire = Wire::start();
-    let mut client = wire.weft.client();
-    client.must_ok(&format!("SET {} value", wire.keys[1]));
-    for way in LOSSES {
-        for (read, name) in [(format!("GET {}", wire.keys[1]), "$3\r\nGET"), (format!("MGET {} {}", wire.keys[0], wire.keys[1]), "$4\r\nMGET")] {
+    for (mode, way) in LOSSES {
+        let wire = Wire::start(mode);
+        let mut client = wire.weft.client();
+        client.must_ok(&format!("SET {} value", wire.keys[1]));
+        for (read, name) in
+            [(format!("GET {}", wire.keys[1]), "$3\r\nGET"), (format!("MGET {} {}", wire.keys[0], wire.keys[1]), "$4\r\nMGET")]
+        {
             wire.proxy.set(way, if way == Way::Requests { name } else { "$5\r\nvalue" }, Fault::Cut);
             let reply = client.call(&read);
             let single = Reply::from("value");
-            assert!(reply == single || reply == Reply::Array(vec![Reply::Nil, single]), "{way:?} {read}: {reply:?}");
+            assert!(reply == single || reply == Reply::Array(vec![Reply::Nil, single]), "{mode:?} {way:?} {read}: {reply:?}");
             assert!(wire.proxy.has_sprung());
         }
     }
@@ -217,7 +242,7 @@ fn durable_shards() -> Shards {
 fn a_shard_that_is_killed_in_the_middle_of_a_step_comes_back_to_the_end_of_the_transaction() {
     for script in [Script::Prepare, Script::Commit] {
         for (way, answer) in [(Way::Requests, ""), (Way::Replies, if script == Script::Prepare { "prepared" } else { "committed" })] {
-            let mut wire = Wire::with(durable_shards(), |setup| setup);
+            let mut wire = Wire::before(durable_shards(), |setup| setup);
             let mut client = wire.weft.client();
             wire.proxy.set(way, pattern(way, script, answer), Fault::Hold);
             send_transaction(&mut client, increments(&wire.keys));
@@ -234,8 +259,7 @@ fn a_shard_that_is_killed_in_the_middle_of_a_step_comes_back_to_the_end_of_the_t
 
 #[test]
 fn a_shard_that_stops_answering_is_given_up_and_the_transaction_ends_when_it_is_back() {
-    let shards = static_shards(2);
-    let mut wire = Wire::with(shards, |setup| setup.set("upstream.reply_timeout_ms", 300));
+    let mut wire = Wire::with(Mode::Static, |setup| setup.set("upstream.reply_timeout_ms", 300));
     let mut client = wire.weft.client();
     wire.proxy.set(Way::Replies, "prepared", Fault::Hold);
     send_transaction(&mut client, increments(&wire.keys));

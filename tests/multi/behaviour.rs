@@ -226,6 +226,23 @@ fn unwatch_within_multi_is_queued_and_comes_too_late() {
 }
 
 #[test]
+fn flushing_touches_the_watched_keys_that_exist_and_no_others() {
+    on_each_alone(|stage| {
+        let (mut client, [x, y, z]) = cast(stage);
+        for flush in ["FLUSHALL", "FLUSHDB"] {
+            client.must_ok(&format!("SET {x} 30"));
+            client.must_ok(&format!("WATCH {y} {x}"));
+            client.must_ok(flush);
+            must_fail_to_exec_ping(&mut client);
+            client.must_ok(&format!("SET {x} 30"));
+            client.must_ok(&format!("WATCH {y} {z}"));
+            client.must_ok(flush);
+            must_exec_ping(&mut client);
+        }
+    });
+}
+
+#[test]
 fn watch_remembers_the_database_of_a_key() {
     on_each(|stage| {
         if !stage.is_static() {

@@ -21,7 +21,7 @@ fn configure(stage: &Stage<'_>, index: usize, option: &str) {
 fn what_may_not_be_queued_aborts_the_transaction() {
     on_each(|stage| {
         let mut client = stage.client();
-        for command in ["SAVE", "SHUTDOWN", "BGREWRITEAOF", "CONFIG SET maxmemory 0", "REPLICAOF NO ONE", "MONITOR", "DEBUG SLEEP 0"] {
+        for command in ["SAVE", "SHUTDOWN", "BGREWRITEAOF", "CONFIG SET maxmemory 0", "REPLICAOF NO ONE", "MONITOR"] {
             let [x, y, _] = stage.keys();
             client.must_ok("MULTI");
             client.must_queue(&format!("SET {x} bar"));
@@ -60,6 +60,12 @@ fn a_transaction_that_writes_fails_whole_when_one_of_its_shards_is_out_of_memory
         client.must_queue(&format!("GET {z}"));
         client.must_queue(&format!("GET {y}"));
         client.must_reply("EXEC", Reply::Array(vec!["value".into(), Reply::Nil]));
+        let beside = format!("{{{y}}}2");
+        client.must_ok("MULTI");
+        client.must_queue(&format!("GET {y}"));
+        client.must_queue(&format!("EXISTS {y} {beside}"));
+        client.must_reply("EXEC", Reply::Array(vec![Reply::Nil, 0.into()]));
+        client.must_reply(&format!("MGET {y} {beside}"), Reply::Array(vec![Reply::Nil, Reply::Nil]));
 
         configure(stage, 1, "maxmemory 0");
         client.must_ok("MULTI");

@@ -6,8 +6,8 @@ use std::net::TcpStream;
 use bytes::Bytes;
 use weft::resp::{Proto, ReplyScanner, Request};
 use weft::txn::{
-    Batch, Command, KeyLock, Kind, LockMode, Locked, Participant, ReRead, Refusal, Refused, Script, State, Terms, TxnId, TxnIds, abort, commit,
-    fence, forget, guarded, prepare, reapply,
+    Batch, Command, KeyLock, Kind, LockMode, Locked, Participant, ReRead, Refusal, Refused, Script, State, Terms, TxnId, TxnIds, abort,
+    commit, fence, forget, guarded, prepare, reapply,
 };
 
 use crate::support::{Flavor, PATIENCE, Server};

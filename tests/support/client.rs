@@ -77,9 +77,10 @@ impl Client {
         self.stream.local_addr().unwrap()
     }
 
-    /// Whether the server answers a PING, without failing if it does not.
+    /// Whether the server answers a PING, be it by asking for a password, without failing if it does not.
     pub(crate) fn answers(&mut self) -> bool {
-        self.stream.write_all(&encode("PING")).is_ok() && matches!(self.try_receive(), Ok(Reply::Simple(text)) if text == "PONG")
+        let answer = self.stream.write_all(&encode("PING")).and_then(|()| self.try_receive());
+        matches!(answer, Ok(Reply::Simple(text) | Reply::Error(text)) if text == "PONG" || text.starts_with("NOAUTH"))
     }
 
     /// Sends bytes as they are.

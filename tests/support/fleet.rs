@@ -7,8 +7,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use super::client::encode;
-use super::{Client, Flavor, Mode, Server, Shards, Weft};
+use super::{Args as _, Client, Flavor, Mode, Server, Shards, Weft, encode};
 
 /// Three shards, a weft before them, and a server alone.
 pub(crate) struct Fleet {
@@ -98,12 +97,11 @@ impl Stage<'_> {
         [0, 1, 2].map(|shard| self.fleet.shards.key_on(shard, &format!("k{set}:")))
     }
 
-    /// weft answers `commands`, each a line, as the server alone does, byte for byte, in RESP2 and in RESP3. `X`, `Y` and `Z` in them are
-    /// keys on three shards. They are sent one by one, and then once more in one write with other keys.
+    /// weft answers `commands`, which are divided by semicolons, as the server alone does, byte for byte, in RESP2 and in RESP3. `X`, `Y`
+    /// and `Z` in them are keys on three shards. They are sent one by one, and then once more in one write with other keys.
     #[track_caller]
-    pub(crate) fn must_agree(&self, commands: &[&str]) {
-        let commands: Vec<Vec<Vec<u8>>> =
-            commands.iter().map(|line| line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()).collect();
+    pub(crate) fn must_agree(&self, commands: &str) {
+        let commands: Vec<Vec<Vec<u8>>> = commands.split(';').map(|command| command.args()).collect();
         self.must_agree_on(&commands);
     }
 

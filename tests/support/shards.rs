@@ -3,8 +3,9 @@
 use std::ops::Range;
 
 use weft::slot::{SLOT_COUNT, Slot};
+use weft::txn::{Participant, internal_keys};
 
-use super::{Flavor, PATIENCE, Reply, Server, eventually, free_port};
+use super::{FaultProxy, Flavor, PATIENCE, Reply, Server, eventually, free_port};
 
 /// Who knows where the slots are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +66,34 @@ impl Shards {
         shards
     }
 
+    /// Puts `proxies` before the nodes of a cluster: they name the proxies' ports to clients in place of their own.
+    #[track_caller]
+    pub(crate) fn announce(&self, proxies: &[FaultProxy]) {
+        let ports: Vec<u16> = proxies.iter().map(|proxy| proxy.address().port()).collect();
+        for (server, port) in self.servers.iter().zip(&ports) {
+            server.client().must_ok(&format!("CONFIG SET cluster-announce-port {port}"));
+        }
+        eventually(PATIENCE, "every node knows the announced ports", || {
+            let views: Vec<String> = self.servers.iter().filter_map(|server| server.client().call("CLUSTER NODES").text()).collect();
+            views.iter().all(|view| ports.iter().all(|port| view.contains(&format!(":{port}@"))))
+        });
+    }
+
+    /// Adds a replica of the node at `index`, and waits until it has everything.
+    #[track_caller]
+    pub(crate) fn replica_of(&self, index: usize, flavor: Flavor) -> Server {
+        let (replica, first, primary) = (node(flavor), &self.servers[0], &self.servers[index]);
+        let id = primary.client().call("CLUSTER MYID").text().expect("a node has an id");
+        let mut client = replica.client();
+        client.must_ok(&format!("CLUSTER MEET {} {} {}", first.address().ip(), first.address().port(), bus_port(first)));
+        // It can follow a node only when it has heard of it.
+        eventually(PATIENCE, "the replica may follow", || client.call(&format!("CLUSTER REPLICATE {id}")) == Reply::ok());
+        eventually(PATIENCE, "the replica has everything", || {
+            client.call("INFO replication").text().is_some_and(|text| text.contains("master_link_status:up"))
+        });
+        replica
+    }
+
     /// Who knows where the slots are.
     pub(crate) fn mode(&self) -> Mode {
         self.mode
@@ -95,6 +124,15 @@ impl Shards {
     /// A key that begins with `prefix` and lives on the shard at `index`: the same at each call.
     pub(crate) fn key_on(&self, index: usize, prefix: &str) -> String {
         (0..).map(|number| format!("{prefix}{number}")).find(|key| self.shard_of(key) == index).expect("some key is there")
+    }
+
+    /// The name of the lock of whoever will write `key`.
+    pub(crate) fn lock_of(&self, key: &str) -> String {
+        let participant = match self.mode {
+            Mode::Static => Participant::Shard { name: format!("s{}", self.shard_of(key)).into(), db: 0 },
+            Mode::Cluster => Participant::Slot(Slot::of(key.as_bytes())),
+        };
+        String::from_utf8(internal_keys::exclusive_lock(&participant, key.as_bytes()).to_vec()).expect("a text")
     }
 
     /// What weft leaves in the shards: every key of its own, with the index of its shard. Empty when nothing is in flight.
