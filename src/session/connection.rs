@@ -25,6 +25,8 @@ impl Session {
 
     fn answer(&mut self, pending: &Pending) -> LocalOutcome {
         let context = Rc::clone(&self.context);
+        // What was dispatched before belongs to the connection as it was: HELLO changes the form of replies.
+        self.flush_runs();
         // A listing shows its own client as it is now.
         self.client.publish();
         let shards = context.shards();

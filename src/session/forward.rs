@@ -22,7 +22,7 @@ use crate::command;
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
 use crate::txn::{Batch, guarded_request, lock, part};
-use crate::upstream::ReplySink;
+use crate::upstream::{ReplySink, UpstreamError};
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
 #[derive(Default)]
@@ -87,7 +87,9 @@ impl Session {
 
     fn transmit(&mut self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
         let place = routed.place;
-        let Some(node) = self.context.upstreams.primary(place.shard) else { return };
+        let Some(node) = self.context.upstreams.primary(place.shard) else {
+            return self.reply(|reply| rescue::upstream(reply, UpstreamError::NotSent, false));
+        };
         let conn = node.shared(place.db, self.client.proto());
         let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
@@ -124,6 +126,7 @@ impl Session {
         let map = self.context.upstreams.map();
         for Run { place, members, commands } in std::mem::take(&mut self.runs).0 {
             let (Some(node), Some(participant)) = (self.context.upstreams.primary(place.shard), part::participant(&map, place)) else {
+                members.iter().for_each(|member| self.window.failed(*member, UpstreamError::NotSent));
                 continue;
             };
             let Some(&head) = members.first() else { continue };
