@@ -8,6 +8,7 @@ mod crash;
 mod failover;
 mod locks;
 mod lost;
+mod moves;
 mod native;
 mod pause;
 mod refusal;

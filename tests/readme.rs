@@ -1,23 +1,39 @@
-//! The README tells the truth: its table of commands is the command table, its table of keys is the sample configuration, and what it
-//! points at is there.
+//! The README tells the truth: its table of commands is the command table, its figures are those of the last measurement, its table of
+//! keys is the sample configuration, and what it points at is there.
 //!
-//! The table of commands is written here: `WEFT_WRITE_README=1 cargo test readme` puts it in its place.
+//! The commands and the figures are written here: `WEFT_WRITE_README=1 cargo test readme` puts them in their places.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Mutex;
 
+use serde_json::Value;
 use weft::command::{self, CommandSpec, Handling, SplitKind, Survey};
 
 #[test]
 fn its_table_of_commands_is_the_command_table() {
-    let (readme, table) = (read("README.md"), commands());
-    let (before, rest) = readme.split_once(BEGIN).expect("the place where the table begins");
-    let (shown, after) = rest.split_once(END).expect("the place where the table ends");
+    must_show("commands", &commands());
+}
+
+#[test]
+fn its_figures_are_those_of_the_last_measurement() {
+    must_show("bench", &figures());
+}
+
+/// The README shows `table` between the marks named `place`; or puts it there when asked to.
+#[track_caller]
+fn must_show(place: &str, table: &str) {
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = WRITING.lock().unwrap();
+    let (begin, end) = (format!("<!-- {place} -->"), format!("<!-- end of {place} -->"));
+    let readme = read("README.md");
+    let (before, rest) = readme.split_once(&begin).expect("the place where the table begins");
+    let (shown, after) = rest.split_once(&end).expect("the place where the table ends");
     if std::env::var_os("WEFT_WRITE_README").is_some() {
-        fs::write(path("README.md"), format!("{before}{BEGIN}\n{table}{END}{after}")).unwrap();
+        fs::write(path("README.md"), format!("{before}{begin}\n{table}{end}{after}")).unwrap();
     } else {
-        assert!(shown.trim() == table.trim(), "the README's table of commands is out of date: WEFT_WRITE_README=1 cargo test readme");
+        assert!(shown.trim() == table.trim(), "the README's {place} are out of date: WEFT_WRITE_README=1 cargo test readme");
     }
 }
 
@@ -89,6 +105,54 @@ fn commands() -> String {
     table
 }
 
+/// What `make bench` measured last, in Markdown: operations in a second and processor time of the proxy for each.
+fn figures() -> String {
+    let results: Value = serde_json::from_str(&read("benches/results/latest.json")).unwrap();
+    let (machine, settings) = (&results["machine"], &results["settings"]);
+    let mut table = format!(
+        "Taken {} on {} cores ({}), {} clients, {}-byte values: thousands of operations in a second, and in brackets the proxy's CPU time for\n\
+         each in µs; medians of {} rounds of {} s.\n\n| |",
+        machine["date"].as_str().unwrap().split('T').next().unwrap(),
+        machine["cores"],
+        machine["cpu"].as_str().unwrap(),
+        settings["clients"],
+        settings["value_bytes"],
+        settings["rounds"],
+        settings["seconds"],
+    );
+    let cells = results["cells"].as_array().unwrap();
+    let names = |key: &str| {
+        let mut names: Vec<&str> = Vec::new();
+        cells.iter().map(|cell| cell[key].as_str().unwrap()).for_each(|name| {
+            if !names.contains(&name) {
+                names.push(name)
+            }
+        });
+        names
+    };
+    let targets = names("target");
+    targets.iter().for_each(|target| table.push_str(&format!(" {target} |")));
+    table.push_str(&format!("\n|---|{}\n", "---|".repeat(targets.len())));
+    for workload in names("workload") {
+        table.push_str(&format!("| {workload} |"));
+        for target in &targets {
+            let cell = cells.iter().find(|cell| cell["workload"] == workload && cell["target"] == *target).unwrap();
+            table.push_str(&format!(" {} |", figure(&cell["figures"])));
+        }
+        table.push('\n');
+    }
+    table
+}
+
+fn figure(figures: &Value) -> String {
+    let median = |name: &str| figures[name]["median"].as_f64();
+    match (median("operations_per_s"), median("proxy_cpu_us_per_operation")) {
+        (None, _) => "—".to_owned(),
+        (Some(rate), Some(cpu)) if cpu > 0.0 => format!("{:.1} ({cpu:.1})", rate / 1000.0),
+        (Some(rate), _) => format!("{:.1}", rate / 1000.0),
+    }
+}
+
 /// What weft does with a command, for people.
 fn how(spec: &CommandSpec) -> String {
     match spec.handling {
@@ -137,6 +201,3 @@ fn read(name: &str) -> String {
 fn path(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name)
 }
-
-const BEGIN: &str = "<!-- commands -->";
-const END: &str = "<!-- end of commands -->";

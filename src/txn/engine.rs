@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::lock::LockKeys;
 use super::part::{self, Part, Way, divide};
 use super::participant::Participant;
 use super::recovery::Forgettable;
@@ -93,11 +94,17 @@ impl Engine {
     /// # Errors
     /// See [`ExecError`].
     pub async fn single(&self, command: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
-        if strict {
+        let write = command.writes();
+        if strict && (write || command.keys.len() > 1) {
             return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
         }
         let batch = self.batch_of(command.place, std::iter::once(&command), &[], false, proto)?;
-        let write = command.writes();
+        if strict && !command.keys.is_empty() {
+            // One key is read after the check, each finding its own way: while the slot moves key by key they are on different nodes. The
+            // read began before whoever locks the key from now on is prepared there, so it may stand before it.
+            let locks = LockKeys::against(&batch);
+            self.persist(&batch, async |target| one_phase::check(&target, proto, &locks).await).await?;
+        }
         self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
     }
 

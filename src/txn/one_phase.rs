@@ -26,6 +26,16 @@ pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, 
     }
 }
 
+/// A look at `locks` alone.
+pub(super) async fn check(target: &Target, proto: Proto, locks: &LockKeys) -> Attempt<()> {
+    match unguarded(target, proto, &locks.exists(), false).await {
+        Attempt::Done(found) if found.as_ref() == b":0\r\n" => Attempt::Done(()),
+        Attempt::Done(found) if found.first() == Some(&b':') => Attempt::Locked(None),
+        Attempt::Done(error) => Attempt::Failed(ExecError::Refused(error)),
+        other => other.map(drop),
+    }
+}
+
 /// Commands that only read.
 pub(super) async fn read(target: &Target, proto: Proto, batch: &Batch, wait: Duration) -> Attempt<Vec<Bytes>> {
     let locks = LockKeys::against(batch);

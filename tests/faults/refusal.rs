@@ -137,7 +137,6 @@ fn an_undecided_transaction_whose_shard_stays_away_is_unknown_and_settled_when_i
 #[test]
 fn a_slot_that_moves_key_by_key_holds_a_commit_back_until_it_has_moved() {
     use crate::support::eventually;
-    use weft::slot::Slot;
 
     let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
     let keys = keys(&shards, 2, "k");
@@ -146,11 +145,7 @@ fn a_slot_that_moves_key_by_key_holds_a_commit_back_until_it_has_moved() {
     send_transaction(&mut doomed.client(), increments(&keys));
     doomed.process().must_exit();
 
-    let (slot, source, target) = (Slot::of(keys[1].as_bytes()).index(), &shards.servers()[1], &shards.servers()[2]);
-    let id = |server: &crate::support::Server| server.client().call("CLUSTER MYID").text().unwrap();
-    let (source_id, target_id) = (id(source), id(target));
-    target.client().must_ok(&format!("CLUSTER SETSLOT {slot} IMPORTING {source_id}"));
-    source.client().must_ok(&format!("CLUSTER SETSLOT {slot} MIGRATING {target_id}"));
+    let moving = moves::Move::begin(&shards, &keys[1], 1, 2);
 
     let survivor = setup(&shards).start();
     let mut reader = survivor.client();
@@ -158,14 +153,8 @@ fn a_slot_that_moves_key_by_key_holds_a_commit_back_until_it_has_moved() {
     reader.must_stay_silent(LEASE + Duration::from_millis(300));
 
     // The slot moves, records and locks with it.
-    let names = source.client().call(&format!("CLUSTER GETKEYSINSLOT {slot} 100"));
-    for name in names.items().unwrap().iter().filter_map(Reply::text) {
-        let address = target.address();
-        source.client().must_ok(&["MIGRATE", "127.0.0.1", &address.port().to_string(), &name, "0", "5000"]);
-    }
-    for server in [target, source, &shards.servers()[0]] {
-        server.client().must_ok(&format!("CLUSTER SETSLOT {slot} NODE {target_id}"));
-    }
+    moving.move_keys();
+    moving.finish();
     assert_eq!(reader.receive(), Reply::from("1"));
     reader.must_bulk(&format!("GET {}", keys[1]), "1");
     eventually(crate::support::PATIENCE, "no lock is left", || shards.internal_keys().iter().all(|(_, name)| kind(name) == 't'));

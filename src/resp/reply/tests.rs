@@ -73,3 +73,46 @@ proptest! {
         }
     }
 }
+
+/// A reply of RESP2, and its frame.
+fn resp2() -> impl Strategy<Value = (Value, Vec<u8>)> {
+    let leaf = prop_oneof![
+        "[a-zA-Z ]{0,20}".prop_map(|text| (Value::Simple(text.clone().into()), format!("+{text}\r\n").into_bytes())),
+        "[A-Z]{1,8} [a-z ]{0,20}".prop_map(|text| (Value::Error(text.clone().into()), format!("-{text}\r\n").into_bytes())),
+        any::<i64>().prop_map(|value| (Value::Integer(value), format!(":{value}\r\n").into_bytes())),
+        proptest::collection::vec(any::<u8>(), 0..60).prop_map(|bytes| {
+            let frame = [format!("${}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
+            (Value::Bulk(bytes.into()), frame)
+        }),
+        Just((Value::Null, b"$-1\r\n".to_vec())),
+    ];
+    leaf.prop_recursive(4, 40, 8, |item| {
+        proptest::collection::vec(item, 0..8).prop_map(|items| {
+            let (values, frames): (Vec<Value>, Vec<Vec<u8>>) = items.into_iter().unzip();
+            (Value::Array(values), [format!("*{}\r\n", frames.len()).into_bytes(), frames.concat()].concat())
+        })
+    })
+}
+
+fn of_peer(frame: redis_protocol::resp2::types::OwnedFrame) -> Value {
+    use redis_protocol::resp2::types::OwnedFrame as Peer;
+    match frame {
+        Peer::SimpleString(text) => Value::Simple(text.into()),
+        Peer::Error(text) => Value::Error(text.into()),
+        Peer::Integer(value) => Value::Integer(value),
+        Peer::BulkString(bytes) => Value::Bulk(bytes.into()),
+        Peer::Array(items) => Value::Array(items.into_iter().map(of_peer).collect()),
+        Peer::Null => Value::Null,
+    }
+}
+
+proptest! {
+    /// Two implementations that share no line read the same.
+    #[test]
+    fn redis_protocol_reads_the_same((value, frame) in resp2()) {
+        let (peer, length) = redis_protocol::resp2::decode::decode(&frame).unwrap().unwrap();
+        prop_assert_eq!(length, frame.len());
+        prop_assert_eq!(of_peer(peer), value.clone());
+        prop_assert_eq!(Value::parse(&Bytes::from(frame)).unwrap(), value);
+    }
+}

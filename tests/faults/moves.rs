@@ -1,0 +1,108 @@
+//! Slots that move while weft still believes in an old map: redirects are followed, watches are lost, nothing is done twice.
+
+use weft::slot::Slot;
+
+use super::*;
+use crate::support::Server;
+
+/// A slot on its way from one node of a cluster to another, key by key, as `redis-cli --cluster reshard` moves it.
+pub(super) struct Move<'a> {
+    shards: &'a Shards,
+    slot: usize,
+    source: &'a Server,
+    target: &'a Server,
+}
+
+impl<'a> Move<'a> {
+    /// The slot of `key` begins to move.
+    pub(super) fn begin(shards: &'a Shards, key: &str, source: usize, target: usize) -> Self {
+        let servers = shards.servers();
+        let this = Self { shards, slot: Slot::of(key.as_bytes()).index(), source: &servers[source], target: &servers[target] };
+        this.target.client().must_ok(&format!("CLUSTER SETSLOT {} IMPORTING {}", this.slot, id(this.source)));
+        this.source.client().must_ok(&format!("CLUSTER SETSLOT {} MIGRATING {}", this.slot, id(this.target)));
+        this
+    }
+
+    /// All its keys move, weft's own among them.
+    pub(super) fn move_keys(&self) {
+        let names = self.source.client().call(&format!("CLUSTER GETKEYSINSLOT {} 100", self.slot));
+        let port = self.target.address().port().to_string();
+        for name in names.items().unwrap().iter().filter_map(Reply::text) {
+            self.source.client().must_ok(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]);
+        }
+    }
+
+    /// The slot has moved.
+    pub(super) fn finish(self) {
+        let owner = id(self.target);
+        let others = self.shards.servers().iter().filter(|server| server.address() != self.target.address());
+        for server in std::iter::once(self.target).chain(others) {
+            server.client().must_ok(&format!("CLUSTER SETSLOT {} NODE {owner}", self.slot));
+        }
+    }
+}
+
+fn id(server: &Server) -> String {
+    server.client().call("CLUSTER MYID").text().unwrap()
+}
+
+/// A weft that asks the cluster for its map only when a redirect tells it to.
+fn settled(shards: &Shards) -> Weft {
+    setup(shards).believing_its_map().start()
+}
+
+#[test]
+fn a_redirect_is_followed_by_plain_commands_and_by_transactions() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = settled(&shards);
+    let mut client = weft.client();
+    client.must_ok(&format!("SET {} 1", keys[1]));
+
+    let moving = Move::begin(&shards, &keys[1], 1, 2);
+    moving.move_keys();
+    // ASK: the key is at the target already, the slot is not.
+    client.must_bulk(&format!("GET {}", keys[1]), "1");
+    moving.finish();
+
+    // MOVED, for each of a pipeline.
+    let key = &keys[1];
+    client.send_raw(format!("GET {key}\r\nINCR {key}\r\nINCR {key}\r\nGET {key}\r\n"));
+    let replies: Vec<Reply> = (0..4).map(|_| client.receive()).collect();
+    assert_eq!(replies, ["1".into(), Reply::Integer(2), Reply::Integer(3), "3".into()]);
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([1, 4]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = settled(&shards);
+    let mut client = weft.client();
+    client.must_ok(&format!("SET {} 1", keys[1]));
+    let moving = Move::begin(&shards, &keys[1], 1, 2);
+    moving.move_keys();
+    moving.finish();
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([1, 2]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_watch_on_a_slot_that_has_moved_is_broken() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = settled(&shards);
+    let mut client = weft.client();
+    // The second does not exist: its server forgets nothing when the slot leaves.
+    client.must_ok(&format!("WATCH {} {}", keys[0], keys[1]));
+    let moving = Move::begin(&shards, &keys[1], 1, 2);
+    moving.move_keys();
+    moving.finish();
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), Reply::NilArray);
+    client.must_reply(&format!("MGET {} {}", keys[0], keys[1]), Reply::Array(vec![Reply::Nil, Reply::Nil]));
+    must_have_no_locks(&shards);
+}
