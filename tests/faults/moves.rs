@@ -42,6 +42,13 @@ impl<'a> Move<'a> {
     }
 }
 
+/// The slot of `key` moves from the second node to the third.
+fn move_away(shards: &Shards, key: &str) {
+    let moving = Move::begin(shards, key, 1, 2);
+    moving.move_keys();
+    moving.finish();
+}
+
 fn id(server: &Server) -> String {
     server.client().call("CLUSTER MYID").text().unwrap()
 }
@@ -82,9 +89,7 @@ fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
     let weft = settled(&shards);
     let mut client = weft.client();
     client.must_ok(&format!("SET {} 1", keys[1]));
-    let moving = Move::begin(&shards, &keys[1], 1, 2);
-    moving.move_keys();
-    moving.finish();
+    move_away(&shards, &keys[1]);
     send_transaction(&mut client, increments(&keys));
     assert_eq!(client.receive(), integers([1, 2]));
     must_have_no_locks(&shards);
@@ -98,9 +103,7 @@ fn a_watch_on_a_slot_that_has_moved_is_broken() {
     let mut client = weft.client();
     // The second does not exist: its server forgets nothing when the slot leaves.
     client.must_ok(&format!("WATCH {} {}", keys[0], keys[1]));
-    let moving = Move::begin(&shards, &keys[1], 1, 2);
-    moving.move_keys();
-    moving.finish();
+    move_away(&shards, &keys[1]);
     send_transaction(&mut client, increments(&keys));
     assert_eq!(client.receive(), Reply::NilArray);
     client.must_reply(&format!("MGET {} {}", keys[0], keys[1]), Reply::Array(vec![Reply::Nil, Reply::Nil]));
