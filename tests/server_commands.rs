@@ -197,3 +197,36 @@ fn tools_run_without_a_word() {
     assert!(run("redis-cli", &["--bigkeys"]).contains("Sampled"));
     assert_eq!(run("redis-cli", &["dbsize"]).trim(), run("redis-cli", &["--scan"]).lines().count().to_string());
 }
+
+#[test]
+fn info_counts_transactions_as_they_ended() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let (mut client, mut other) = (weft.client(), weft.client());
+    let (x, y) = (shards.key_on(0, "k"), shards.key_on(1, "k"));
+    let mut exec = |watched: &str, between: &str, keys: &[&String]| {
+        if !watched.is_empty() {
+            client.must_ok(&format!("WATCH {watched}"));
+        }
+        if !between.is_empty() {
+            other.must_ok(between);
+        }
+        client.must_ok("MULTI");
+        keys.iter().for_each(|key| client.must_queue(&format!("SET {key} v")));
+        client.call("EXEC")
+    };
+    let done = |count| Reply::array(vec![Reply::ok(); count]);
+    assert_eq!(exec("", "", &[&x]), done(1));
+    assert_eq!(exec("", "", &[&x, &y]), done(2));
+    assert_eq!(exec(&y, "", &[&x, &y]), done(2));
+    assert_eq!(exec(&y, &format!("SET {y} w"), &[&x, &y]), Reply::NilArray);
+    let info = client.call("INFO weft").text().expect("a text");
+    let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).map(str::to_owned);
+    for (name, count) in
+        [("txn_one_phase_committed", "1"), ("txn_two_phase_committed", "2"), ("txn_two_phase_aborted", "1"), ("watch_aborts", "1")]
+    {
+        assert_eq!(field(name).as_deref(), Some(count), "{name} in {info}");
+    }
+    let opened: u32 = field("upstream_connections_opened").and_then(|count| count.parse().ok()).expect("a number");
+    assert!(opened >= 2, "{info}");
+}

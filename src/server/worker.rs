@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
+use crate::metrics::Counter;
 use crate::session::{self, Context, Databases, Hub, LocalSettings, Peer};
 use crate::txn::{Engine, Script};
 use crate::upstream::{Handshake, Upstreams};
@@ -53,8 +54,8 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         password: upstream.password.as_ref().map(|password: &Secret| password.expose().to_owned()),
         preload: Script::ALL.map(Script::load).into(),
     };
-    let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone());
-    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index);
+    let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone(), Arc::clone(&shared.counts[index]));
+    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index, Arc::clone(&shared.counts[index]));
     let output_bytes_max = shared.config.limits.client_output_bytes_max;
     Rc::new(Context {
         hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),
@@ -104,9 +105,11 @@ fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &
     let authenticated = context.config.listen.password.is_none();
     match context.registry.admit(peer, authenticated, context.engine.now()) {
         Some((client, registration)) => {
+            context.counts.count(Counter::ConnectionsAccepted);
             sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
         }
         None => {
+            context.counts.count(Counter::RejectedByLimit);
             sessions.spawn_local(session::turn_away(stream));
         }
     }

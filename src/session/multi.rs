@@ -13,6 +13,7 @@ use super::client::Queued;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, local, rescue, split};
 use crate::command::{Flags, Handling, SplitKind};
+use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
 use crate::txn::Executed;
@@ -176,7 +177,10 @@ impl Session {
                 commands.iter().for_each(|command| context.ring(command));
                 self.exec_replies(queue, replies).await;
             }
-            Ok(Executed::WatchBroken) => self.reply(|reply| reply.null_array()),
+            Ok(Executed::WatchBroken) => {
+                context.counts.count(Counter::WatchAborts);
+                self.reply(|reply| reply.null_array());
+            }
             Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
         }
     }

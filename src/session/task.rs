@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::blocking::Blocked;
 use super::dispatch::Step;
 use super::{Pending, Session};
+use crate::metrics::Counter;
 use crate::resp::RequestDecoder;
 
 /// The client's socket and what was read from it.
@@ -181,11 +182,18 @@ impl Downstream {
     fn poll_read(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !self.input.is_empty() {
             self.input.reserve(self.decoder.needed().clamp(READ_BYTES, READ_BYTES_MAX));
-            return pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+            let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
+            if let Poll::Ready(Ok(received)) = read {
+                session.context.counts.add(Counter::BytesRead, received as u64);
+            }
+            return read;
         }
         let mut scratch = session.context.scratch.take();
         scratch.reserve(READ_BYTES);
         let read = pin!(self.stream.read_buf(&mut scratch)).poll(cx);
+        if let Poll::Ready(Ok(received)) = read {
+            session.context.counts.add(Counter::BytesRead, received as u64);
+        }
         self.input = if matches!(read, Poll::Ready(Ok(_))) { scratch.split() } else { BytesMut::new() };
         session.context.scratch.replace(scratch);
         read
@@ -201,7 +209,10 @@ impl Downstream {
             while !out.is_empty() {
                 match Pin::new(&mut self.stream).poll_write(cx, out) {
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                    Poll::Ready(Ok(sent)) => out.advance(sent),
+                    Poll::Ready(Ok(sent)) => {
+                        session.context.counts.add(Counter::BytesWritten, sent as u64);
+                        out.advance(sent);
+                    }
                     Poll::Ready(Err(error)) => return Err(error),
                     Poll::Pending => return Ok(()),
                 }

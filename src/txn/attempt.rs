@@ -11,6 +11,7 @@ use super::engine::Engine;
 use super::error::ExecError;
 use super::participant::Participant;
 use super::{Locked, part};
+use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
 use crate::upstream::{Leased, Node, UpstreamError, call};
@@ -152,6 +153,9 @@ impl Engine {
             };
             tries += 1;
             if start.elapsed() >= self.config.lock_wait_timeout {
+                if error == ExecError::LockWait {
+                    self.counts.count(Counter::LockTimeouts);
+                }
                 return Err(error);
             }
         }
@@ -167,6 +171,11 @@ impl Engine {
 
     /// Does what a redirect asks for; the node to ask next, if it named one that the topology knows.
     pub(super) async fn follow(&self, redirect: Redirect, tries: u32) -> Option<Rc<Node>> {
+        self.counts.count(match redirect {
+            Redirect::Refresh => Counter::RedirectMoved,
+            Redirect::Ask(_) => Counter::RedirectAsk,
+            Redirect::TryAgain => Counter::RedirectTryAgain,
+        });
         if let Redirect::Ask(address) = &redirect
             && let Some(node) = self.upstreams.known(address)
         {

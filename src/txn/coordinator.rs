@@ -24,6 +24,7 @@ use super::snapshot::in_order;
 use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
 use super::watch::Watch;
 use super::{Locked, Terms};
+use crate::metrics::Counter;
 use crate::resp::{Proto, error_reply};
 use crate::route::Place;
 
@@ -55,7 +56,10 @@ pub(super) async fn exec(
             Reason::WatchBroken | Reason::Exists => return Ok(Executed::WatchBroken),
             // The first prepare consumed the watches.
             Reason::Locked(_) | Reason::Resolved if watching => return Ok(Executed::WatchBroken),
-            Reason::Locked(_) | Reason::Resolved if start.elapsed() >= engine.config.lock_wait_timeout => return Err(ExecError::LockWait),
+            Reason::Locked(_) | Reason::Resolved if start.elapsed() >= engine.config.lock_wait_timeout => {
+                engine.counts.count(Counter::LockTimeouts);
+                return Err(ExecError::LockWait);
+            }
             Reason::Locked(locked) => engine.give_way(locked, &parts, tries, proto).await,
             Reason::Resolved => engine.pause(tries).await,
             Reason::Refused(refusal) => return Err(ExecError::Refused([b"-", &refusal.text[..], b"\r\n"].concat().into())),
@@ -82,7 +86,22 @@ async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto:
     let driver = Driver { engine: Rc::clone(engine), terms, members };
     engine.tasks.borrow_mut().spawn_local(async move { driver.run(order, tell).await });
     // The task ends without a word only when the worker stops.
-    told.await.unwrap_or(Outcome::Unknown)
+    let outcome = told.await.unwrap_or(Outcome::Unknown);
+    engine.counts.count(counter(&outcome));
+    outcome
+}
+
+/// As what an attempt is counted.
+fn counter(outcome: &Outcome) -> Counter {
+    match outcome {
+        Outcome::Committed(_) => Counter::TwoPhaseCommitted,
+        Outcome::Pending => Counter::TwoPhasePending,
+        Outcome::Unknown => Counter::TwoPhaseUnknown,
+        Outcome::Aborted(Reason::Locked(_)) => Counter::TwoPhaseLocked,
+        Outcome::Aborted(Reason::WatchBroken) => Counter::TwoPhaseWatch,
+        Outcome::Aborted(Reason::Resolved) => Counter::TwoPhaseFenced,
+        Outcome::Aborted(Reason::Exists | Reason::ClockApart | Reason::Refused(_) | Reason::AllLost) => Counter::TwoPhaseRefused,
+    }
 }
 
 /// What an attempt's task holds.
@@ -131,6 +150,7 @@ impl Driver {
                     let _ = tell.take().map(|tell| tell.send(outcome));
                 }
                 Action::Repair(at) => {
+                    engine.counts.count(Counter::Reapplied);
                     tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again")
                 }
                 Action::Torn(at) => {

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use super::recovery::Forgettable;
 use super::watch::Watch;
 use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
+use crate::metrics::{Counter, WorkerMetrics};
 use crate::resp::{Limits, Proto, Request};
 use crate::route::{Place, Routed};
 use crate::topology::{ShardId, Topology};
@@ -29,6 +31,7 @@ pub struct Engine {
     pub(super) upstreams: Rc<Upstreams>,
     pub(super) topology: Topology,
     pub(super) config: TransactionConfig,
+    pub(super) counts: Arc<WorkerMetrics>,
     pub(super) ids: RefCell<TxnIds>,
     /// Transactions that are driven on although nobody waits for them, and committed records to be forgotten.
     pub(super) tasks: RefCell<JoinSet<()>>,
@@ -51,12 +54,13 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of worker number `worker`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize) -> Rc<Self> {
+    /// The engine of worker number `worker`, which counts in `counts`, over the connections in `upstreams`.
+    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize, counts: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             upstreams,
             topology,
             config: config.transactions.clone(),
+            counts,
             ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
@@ -132,13 +136,13 @@ impl Engine {
         let Some(mut watch) = watch else {
             let same = commands.windows(2).all(|pair| pair[0].place == pair[1].place);
             return match () {
-                () if same => self.batch(&commands, proto).await.map(Executed::Replies),
+                () if same => self.counted(self.batch(&commands, proto).await.map(Executed::Replies)),
                 () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
                 () => coordinator::exec(self, divide(commands), None, proto).await,
             };
         };
         if watch.is_broken(&self.upstreams, proto) {
-            return Ok(Executed::WatchBroken);
+            return self.counted(Ok(Executed::WatchBroken));
         }
         let mut parts = divide(commands);
         for (place, keys) in watch.places() {
@@ -148,10 +152,21 @@ impl Engine {
             Some((place, part)) if parts.len() == 1 => {
                 let batch = self.batch_of_part(*place, part, proto)?;
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
-                watch.exec_alone(&batch, way, proto).await
+                self.counted(watch.exec_alone(&batch, way, proto).await)
             }
             _ => coordinator::exec(self, parts, Some(watch), proto).await,
         }
+    }
+
+    /// Counts what became of an EXEC that one participant could carry out.
+    fn counted(&self, executed: Result<Executed, ExecError>) -> Result<Executed, ExecError> {
+        self.counts.count(match &executed {
+            Ok(Executed::Replies(_)) => Counter::OnePhaseCommitted,
+            Ok(Executed::WatchBroken) => Counter::OnePhaseWatch,
+            Err(ExecError::OutcomeUnknown) => Counter::OnePhaseUnknown,
+            Err(_) => Counter::OnePhaseRefused,
+        });
+        executed
     }
 
     /// Carries out `commands` if none of their keys exists; `None` when one does.

@@ -16,6 +16,7 @@ use super::forget::{self, Age};
 use super::participant::Participant;
 use super::state::{Action, Resolver, Step, Verdict};
 use super::{Script, TxnId};
+use crate::metrics::Counter;
 use crate::resp::Proto;
 
 /// Brings `tid`, whose lock or record was met at `home`, to its end. Returns also when that takes longer than a command waits for
@@ -24,7 +25,14 @@ pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
     // One resolver in each worker is enough.
     let Some(_claim) = Claim::new(engine, tid) else { return engine.pause(3).await };
     match tokio::time::timeout(engine.config.lock_wait_timeout, run(engine, tid, home)).await {
-        Ok(verdict) => tracing::info!(%tid, ?verdict, "resolved a transaction that was left"),
+        Ok(verdict) => {
+            match verdict {
+                Some(Verdict::Committed) => engine.counts.count(Counter::RecoveredCommitted),
+                Some(Verdict::Aborted) => engine.counts.count(Counter::RecoveredAborted),
+                Some(Verdict::Finished) | None => {}
+            }
+            tracing::info!(%tid, ?verdict, "resolved a transaction that was left");
+        }
         Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
     }
 }
@@ -38,13 +46,17 @@ struct Claim<'a> {
 impl<'a> Claim<'a> {
     fn new(engine: &'a Engine, tid: TxnId) -> Option<Self> {
         let free = engine.resolving.borrow_mut().insert(tid);
-        free.then(|| Self { engine, tid })
+        free.then(|| {
+            engine.counts.count(Counter::InDoubtBegan);
+            Self { engine, tid }
+        })
     }
 }
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
         self.engine.resolving.borrow_mut().remove(&self.tid);
+        self.engine.counts.count(Counter::InDoubtEnded);
     }
 }
 

@@ -5,12 +5,14 @@ use super::batch::Batch;
 use super::engine::Engine;
 use super::one_phase::{guarded_answer, guarded_request};
 use super::{Locked, recovery};
+use crate::metrics::Counter;
 use crate::resp::Proto;
 
 impl Engine {
     /// Returns when it is worth trying `batch` again, which met a lock `tries` times before: after a moment, or when an owner whose
     /// lease is over was resolved. `locked` is the owner if the answer named it.
     pub(super) async fn wait_for_lock(&self, batch: &Batch, locked: Option<Locked>, tries: u32) {
+        self.counts.count(Counter::LockWaits);
         let locked = match locked {
             // Most locks are gone after the round trip that their commit takes: only who met one before asks whose it is.
             None if tries % OWNER_LOOKS == 1 => self.owner(batch).await,

@@ -16,6 +16,7 @@ use super::leased::{Leased, LeasedConn};
 use super::shared::SharedConn;
 use super::subscriber::{MessageSink, Subscriber};
 use crate::config::UpstreamConfig;
+use crate::metrics::{Counter, WorkerMetrics};
 use crate::node_addr::NodeAddr;
 use crate::resp::Proto;
 
@@ -24,6 +25,7 @@ pub struct Node {
     address: NodeAddr,
     handshake: Handshake,
     config: UpstreamConfig,
+    counts: Arc<WorkerMetrics>,
     shared: RefCell<SmallVec<[Shared; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
     subscriber: RefCell<Option<Rc<Subscriber>>>,
@@ -35,12 +37,13 @@ type Shared = (u32, Proto, Rc<SharedConn>);
 
 impl Node {
     /// A node that is not connected to yet.
-    pub fn new(address: NodeAddr, handshake: Handshake, config: UpstreamConfig) -> Rc<Self> {
+    pub fn new(address: NodeAddr, handshake: Handshake, config: UpstreamConfig, counts: Arc<WorkerMetrics>) -> Rc<Self> {
         let leases = Arc::new(Semaphore::new(config.leased_connections_max));
         Rc::new(Self {
             address,
             handshake,
             config,
+            counts,
             shared: RefCell::default(),
             idle: RefCell::default(),
             subscriber: RefCell::default(),
@@ -110,7 +113,14 @@ impl Node {
     }
 
     fn link(&self, db: u32, proto: Proto) -> Link {
-        Link { address: self.address.clone(), db, proto, handshake: self.handshake.clone(), config: self.config.clone() }
+        Link {
+            address: self.address.clone(),
+            db,
+            proto,
+            handshake: self.handshake.clone(),
+            config: self.config.clone(),
+            counts: Arc::clone(&self.counts),
+        }
     }
 }
 
@@ -122,6 +132,7 @@ pub struct Link {
     pub(super) proto: Proto,
     handshake: Handshake,
     pub(super) config: UpstreamConfig,
+    pub(super) counts: Arc<WorkerMetrics>,
 }
 
 impl Link {
@@ -133,6 +144,12 @@ impl Link {
 
 /// Connects and introduces itself; the stream that comes back has no reply outstanding.
 pub(super) async fn connect(link: &Link) -> io::Result<TcpStream> {
+    let connected = connect_in_time(link).await;
+    link.counts.count(if connected.is_ok() { Counter::UpstreamOpened } else { Counter::UpstreamFailed });
+    connected
+}
+
+async fn connect_in_time(link: &Link) -> io::Result<TcpStream> {
     tokio::time::timeout(link.config.connect_timeout, introduce(link)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 

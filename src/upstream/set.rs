@@ -8,12 +8,14 @@ use std::time::Instant;
 use super::handshake::Handshake;
 use super::node::Node;
 use crate::config::UpstreamConfig;
+use crate::metrics::WorkerMetrics;
 use crate::topology::{ShardId, SlotMap};
 
 /// The worker's nodes beside the slot map that names them. Both change together, between two turns of the event loop.
 pub struct Upstreams {
     handshake: Handshake,
     config: UpstreamConfig,
+    counts: Arc<WorkerMetrics>,
     map: RefCell<Arc<SlotMap>>,
     /// The primary of each shard, by [`ShardId`].
     primaries: RefCell<Vec<Rc<Node>>>,
@@ -23,8 +25,9 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// The nodes that `map` names, not connected to yet.
-    pub fn new(map: Arc<SlotMap>, handshake: Handshake, config: UpstreamConfig) -> Rc<Self> {
-        let this = Self { handshake, config, map: RefCell::new(Arc::clone(&map)), primaries: RefCell::default(), version: Cell::new(0) };
+    pub fn new(map: Arc<SlotMap>, handshake: Handshake, config: UpstreamConfig, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+        let this =
+            Self { handshake, config, counts, map: RefCell::new(Arc::clone(&map)), primaries: RefCell::default(), version: Cell::new(0) };
         this.apply(map);
         Rc::new(this)
     }
@@ -62,7 +65,7 @@ impl Upstreams {
             .iter()
             .map(|shard| match before.iter().find(|node| *node.address() == shard.address) {
                 Some(node) => Rc::clone(node),
-                None => Node::new(shard.address.clone(), self.handshake.clone(), self.config.clone()),
+                None => Node::new(shard.address.clone(), self.handshake.clone(), self.config.clone(), Arc::clone(&self.counts)),
             })
             .collect();
         before.iter().filter(|node| !after.iter().any(|other| Rc::ptr_eq(node, other))).for_each(|node| node.close());

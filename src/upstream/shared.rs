@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::error::UpstreamError;
 use super::node::{Link, connect};
+use crate::metrics::Counter;
 use crate::resp::ReplyScanner;
 
 /// Where replies go. Called from the connection's task: an implementation stores what it gets and wakes somebody.
@@ -280,6 +281,7 @@ async fn run(conn: Rc<SharedConn>, link: Link) {
                 pause = BACKOFF.0;
                 let mut input = Input::default();
                 poll_fn(|cx| conn.poll_serve(&mut stream, &mut input, cx)).await;
+                link.counts.count(Counter::UpstreamLost);
                 conn.fail_all();
             }
             Err(error) => {
