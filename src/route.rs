@@ -52,8 +52,13 @@ pub struct Routed {
 impl Routed {
     /// Whether it may change data. A script may do so although it names no key.
     pub fn writes(&self) -> bool {
-        let script = self.spec.handling == Handling::Script && !self.spec.flags.contains(Flags::READONLY);
+        let script = self.is_script() && !self.spec.flags.contains(Flags::READONLY);
         script || self.spec.is_write() || self.keys.iter().any(|key| key.access == Access::Write)
+    }
+
+    /// Whether it is a user's script or function: what that answers proves nothing, and it never runs on a shared connection.
+    pub fn is_script(&self) -> bool {
+        self.spec.handling == Handling::Script
     }
 
     /// The names of its keys.

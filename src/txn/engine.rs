@@ -93,13 +93,14 @@ impl Engine {
         let _ = tokio::time::timeout(self.config.patience, async { while tasks.join_next().await.is_some() {} }).await;
     }
 
-    /// Carries out one command at its participant, respecting locks if `strict`.
+    /// Carries out one command at its participant, respecting locks if `strict`. Users' scripts respect them always: they need a
+    /// connection of their own anyway, and an error that one makes up must not be taken for a redirect.
     ///
     /// # Errors
     /// See [`ExecError`].
     pub async fn single(&self, command: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
         let write = command.writes();
-        if strict && (write || command.keys.len() > 1) {
+        if command.is_script() || (strict && (write || command.keys.len() > 1)) {
             return self.batch(&[command], proto).await.map(|mut replies| replies.pop().unwrap_or_default());
         }
         let batch = self.batch_of(command.place, std::iter::once(&command), &[], false, proto)?;

@@ -88,6 +88,7 @@ impl Way {
     /// The cheapest way that gives every reply of `commands` as the server would give it to a client of `proto`.
     pub fn of<'a>(commands: impl Iterator<Item = &'a Routed> + Clone, proto: Proto) -> Self {
         match () {
+            () if commands.clone().any(Routed::is_script) => Self::Native,
             () if !commands.clone().any(Routed::writes) => Self::Read,
             () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
             () => Self::Native,

@@ -1,6 +1,6 @@
 //! Users' scripts: EVAL and EVALSHA with their keys on one participant.
 
-use crate::support::{Reply, on_each};
+use crate::support::{Reply, Weft, on_each};
 
 /// EVAL of `script` with one key.
 fn eval(script: &str, key: &str, args: &[&str]) -> Vec<Vec<u8>> {
@@ -89,5 +89,31 @@ fn a_watched_key_that_a_script_changes_breaks_the_watch() {
         client.must_reply(&["EVAL", "return redis.call('get', KEYS[1])", "1", x.as_str()], Reply::Simple("QUEUED".into()));
         client.must_queue(&format!("SET {y} mine"));
         client.must_reply("EXEC", Reply::Array(vec!["theirs".into(), Reply::ok()]));
+    });
+}
+
+#[test]
+fn an_error_that_a_script_makes_up_is_no_redirect() {
+    const FORGED: &str = "redis.call('INCR', KEYS[1]) return {err = 'MOVED 1 127.0.0.1:1'}";
+    const FORGED_RO: &str = "return {err = 'MOVED 1 127.0.0.1:1'}";
+    on_each(|stage| {
+        for isolation in ["strict", "relaxed"] {
+            let weft = Weft::setup(stage.shards()).set("isolation", isolation).start();
+            let mut client = weft.client();
+            let [key, other, _] = stage.keys();
+            client.must_err(&["EVAL", FORGED, "1", &key], "MOVED 1 127.0.0.1:1");
+            client.must_bulk(&format!("GET {key}"), "1");
+            client.must_err(&["EVAL_RO", FORGED_RO, "1", &key], "MOVED 1 127.0.0.1:1");
+            client.must_err(&["EVAL_RO", FORGED_RO, "0"], "MOVED 1 127.0.0.1:1");
+            client.must_err(&["EVAL", FORGED_RO, "0"], "MOVED 1 127.0.0.1:1");
+            // Over several shards too it is a reply, and the transaction is carried out once.
+            client.must_ok("MULTI");
+            client.must_queue(&["EVAL", FORGED, "1", &key]);
+            client.must_queue(&format!("INCR {other}"));
+            let Reply::Array(replies) = client.call("EXEC") else { panic!("no array") };
+            assert!(matches!(&replies[0], Reply::Error(text) if text.starts_with("MOVED 1 ")), "{replies:?}");
+            assert_eq!(replies[1], Reply::Integer(1));
+            client.must_bulk(&format!("GET {key}"), "2");
+        }
     });
 }
