@@ -26,7 +26,8 @@ pub enum Step {
 pub enum Outcome {
     /// It happened; its reads were answered.
     Ok,
-    /// It happened, when the client was told or later; its reads were not answered (`TXNPENDING`).
+    /// It happened, and whoever comes after its completion sees it; its reads were not answered (`TXNPENDING`: some shard has yet to
+    /// write, under locks that nobody reads past).
     Committed,
     /// It did not happen and never will (EXEC answered nil, `LOCKWAIT`, `TXNREFUSED` ...).
     Failed,
