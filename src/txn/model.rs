@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+mod isolation;
 mod world;
 
 use stateright::{Checker, Model, Property};
