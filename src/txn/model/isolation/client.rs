@@ -93,9 +93,9 @@ impl World {
 
     /// What `client` is at is over.
     pub(super) fn next(&mut self, scenario: &Scenario, client: usize) {
-        let clients = &mut self.clients[client];
-        (clients.over, clients.second) = (clients.over + 1, false);
-        clients.read.clear();
+        let this = &mut self.clients[client];
+        (this.over, this.second) = (this.over + 1, false);
+        this.read.clear();
         self.begin(scenario, client);
         self.proceed(scenario, client);
     }
@@ -401,7 +401,9 @@ impl World {
     /// Reads that do not wait until WATCH was answered.
     fn read_early(&mut self, scenario: &Scenario, client: usize) {
         let over = self.clients[client].over;
-        let Some(Op::Reads(keys)) = scenario.clients[client].get(over + 1).filter(|_| scenario.has(Mutant::WatchIsNoBarrier)) else { return };
+        let Some(Op::Reads(keys)) = scenario.clients[client].get(over + 1).filter(|_| scenario.has(Mutant::WatchIsNoBarrier)) else {
+            return;
+        };
         let entry = self.entry(scenario, client);
         for (index, key) in keys.iter().enumerate() {
             self.history.begin(entry + index);
