@@ -159,7 +159,7 @@ fn a_resolver_that_dies_is_taken_over_from() {
         let shards = Shards::start(mode, Flavor::Redis, 3);
         let survivor = setup(&shards).start();
         let (_, held) = hold(&shards, "held");
-        let moments = ["before-inspect", "after-inspect", "before-fence:1", "before-fence:2", "after-fence:1", "after-fence:2"];
+        let moments = ["before-unlock", "after-unlock", "before-fence:1", "before-fence:2", "after-fence:1", "after-fence:2"];
         let commits = ["before-commit:1", "before-commit:2", "after-commit:1", "after-commit:2"];
         let aborts = ["before-abort", "after-abort"];
         for (applied, resolver) in
