@@ -12,6 +12,7 @@ mod deploy;
 mod faults;
 mod keyspace;
 mod multi;
+mod operators;
 mod pubsub;
 mod python;
 mod readme;
