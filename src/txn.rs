@@ -52,6 +52,7 @@
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -64,6 +65,7 @@ mod engine;
 mod error;
 mod failpoint;
 mod id;
+mod latch;
 #[cfg(test)]
 mod model;
 mod one_phase;
@@ -72,6 +74,7 @@ mod recovery;
 mod script;
 mod snapshot;
 mod sweeper;
+mod turn;
 mod wait;
 
 pub mod abort;
@@ -95,6 +98,7 @@ pub use batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
+pub use latch::Latches;
 pub use one_phase::guarded_request;
 pub use participant::{Participant, parse_participants, participants_text};
 pub use script::{Script, fits_script};

@@ -17,6 +17,7 @@ use super::lock::named;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
+use super::wait::Patience;
 use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply};
 use crate::resp::{Proto, Request, Value, elements};
 use crate::upstream::{Leased, Node, UpstreamError};
@@ -28,6 +29,8 @@ pub(super) struct Member {
     pub(super) watching: RefCell<Option<Leased>>,
     /// Where ASK has sent us, for the next step only.
     ask: RefCell<Option<Rc<Node>>>,
+    /// With locks of others that are in the way.
+    pub(super) patience: Cell<Option<Patience>>,
     /// Steps that were sent again.
     tries: Cell<u32>,
 }
@@ -35,7 +38,7 @@ pub(super) struct Member {
 impl Member {
     /// A participant that will do what `batch` says.
     pub(super) fn new(batch: Batch, watching: Option<Leased>) -> Self {
-        Self { batch, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
+        Self { batch, watching: RefCell::new(watching), ask: RefCell::default(), patience: Cell::new(None), tries: Cell::new(0) }
     }
 
     /// A participant of a transaction that somebody else began: nothing is known of its commands.
