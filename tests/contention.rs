@@ -198,11 +198,12 @@ const PATIENT: &[(&str, u64)] = &[("transactions.lease_ms", 60_000), ("transacti
 fn who_waits_in_one_proxy_is_served_in_the_order_of_coming() {
     let mut held = Held::start(PATIENT);
     let list = held.shards.key_on(0, "list");
-    // Each wants a key that the others do not, so each goes by itself.
+    // Too large for company, so each goes by itself.
+    let large = "x".repeat(8 * 1024);
     let waiters: Vec<Client> = (0..8)
         .map(|index| {
             let mut commands = held.increments();
-            commands.extend([format!("RPUSH {list} {index}"), format!("SET {} x", held.shards.key_on(1, &format!("own{index}")))]);
+            commands.extend([format!("RPUSH {list} {index}"), format!("SET {} {large}", held.shards.key_on(1, "own"))]);
             held.waiter(&commands)
         })
         .collect();
@@ -216,18 +217,20 @@ fn who_waits_in_one_proxy_is_served_in_the_order_of_coming() {
 }
 
 #[test]
-fn those_who_wait_for_the_same_keys_go_together_and_get_their_own_replies() {
+fn those_who_wait_for_the_same_key_go_together_and_get_their_own_replies() {
     let mut held = Held::start(PATIENT);
     let mut commands = held.increments();
     // What fails, fails for itself.
     commands.push(format!("LPUSH {} x", held.keys[1]));
     commands.push(format!("GET {}", held.keys[0]));
-    let mut waiters: Vec<Client> = (0..8).map(|_| held.waiter(&commands)).collect();
+    let own: Vec<String> = (0..8).map(|index| held.shards.key_on(index % 2, &format!("own{index}:"))).collect();
+    let all = own.iter().map(|own| [&commands[..], &[format!("SET {own} x")]].concat());
+    let mut waiters: Vec<Client> = all.map(|commands| held.waiter(&commands)).collect();
     held.release();
     let mut turns = BTreeSet::new();
     for waiter in &mut waiters {
         let reply = waiter.receive();
-        let Some([first, second, Reply::Error(wrong), value]) = reply.items() else { panic!("{reply:?}") };
+        let Some([first, second, Reply::Error(wrong), value, Reply::Simple(_)]) = reply.items() else { panic!("{reply:?}") };
         assert!(wrong.starts_with("WRONGTYPE"), "{wrong}");
         assert_eq!(first, second);
         assert_eq!(value.text(), Some(number(first).to_string()), "nobody comes between the commands of one");

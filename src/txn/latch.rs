@@ -60,8 +60,9 @@ struct Waiter {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Wanted(SmallVec<[Want; 4]>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct Want {
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Want {
     number: u64,
     exclusive: bool,
 }
@@ -103,15 +104,12 @@ impl Latches {
     }
 
     /// All of `wanted`, if nobody has to be waited for.
-    pub(super) fn try_take(self: &Arc<Self>, wanted: &Wanted) -> Option<Latched> {
+    ///
+    /// # Errors
+    /// The first that somebody else holds or waits for.
+    pub(super) fn try_take(self: &Arc<Self>, wanted: &Wanted) -> Result<Latched, Want> {
         let mut latched = self.nothing(wanted);
-        for want in &wanted.0 {
-            if !self.enter(*want) {
-                return None;
-            }
-            latched.held.push((*want, false));
-        }
-        Some(latched)
+        latched.try_add(wanted).map(|()| latched)
     }
 
     /// All of `wanted`, each when its turn comes.
@@ -219,7 +217,18 @@ impl Latch {
     }
 }
 
+impl From<Want> for Wanted {
+    fn from(want: Want) -> Self {
+        Self(SmallVec::from_slice(&[want]))
+    }
+}
+
 impl Wanted {
+    /// How many latches.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn of(mut wants: SmallVec<[Want; 4]>) -> Self {
         // Of one number the exclusive comes first, and stays.
         wants.sort_unstable_by_key(|want| (want.number, !want.exclusive));
@@ -229,6 +238,27 @@ impl Wanted {
 }
 
 impl Latched {
+    /// Adds all of `wanted` if nobody has to be waited for: so the order in which latches are taken does not matter.
+    ///
+    /// # Errors
+    /// The first that cannot be had; none was added.
+    pub(super) fn try_add(&mut self, wanted: &Wanted) -> Result<(), Want> {
+        let before = self.held.len();
+        for want in &wanted.0 {
+            let enters = match self.held[..before].iter().find(|(held, _)| held.number == want.number) {
+                Some((held, _)) if held.exclusive || !want.exclusive => continue,
+                Some(_) => false,
+                None => self.latches.enter(*want),
+            };
+            if !enters {
+                self.held.drain(before..).for_each(|(added, _)| self.latches.leave(added, false));
+                return Err(*want);
+            }
+            self.held.push((*want, false));
+        }
+        Ok(())
+    }
+
     /// The holder has, or may have, changed the keys that it holds exclusively.
     pub(super) fn set_changed(&mut self) {
         self.changed = true;

@@ -1,11 +1,14 @@
 //! Waiting one's turn (protocol §9): a transaction over several participants takes the latches of its keys first, and those that wait for
-//! the same keys in one worker go together.
+//! the same key in one worker go together.
 //!
 //! A transaction holds its keys for two round trips. A queue that lets one at a time through would let a hot key be written a few thousand
-//! times a second, however many clients there are. So whoever finds the latches taken and somebody of its worker already waiting for
-//! the very same ones joins it: when their turn comes, their commands become one transaction, one after the other as they came, prepared and
-//! committed once, and each client is told its share of the replies. The longer the queue, the larger the companies, so the work that a
-//! hot key costs falls as its load grows.
+//! times a second, however many clients there are. So whoever finds a latch taken, and somebody of its worker already waiting for
+//! it with a transaction over the same participants, joins: when their turn comes, their commands become one transaction, one after the
+//! other as they came, prepared and committed once, and each client is told its share of the replies. The longer the queue, the larger the
+//! companies, so the work that a hot key costs falls as its load grows.
+//!
+//! A company waits for one latch, the one that stood in its members' way. The others it takes only if nobody has to be waited for,
+//! so it breaks no order; a member whose other keys are not free goes alone after all, and waits for its latches one by one.
 //!
 //! That is strictly serializable as ever: all of a company are waiting when it sets out and none is answered before it has arrived, so any
 //! order between them respects real time; and the one that the shards carry out is the same at all of them, because a batch runs as a
@@ -29,7 +32,7 @@ use tokio::time::{Instant, timeout_at};
 use super::coordinator::{self, Parts};
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
-use super::latch::{Latched, Wanted};
+use super::latch::{Latched, Want, Wanted};
 use super::part::survives_script;
 use super::watch::Watch;
 use crate::metrics::Counter;
@@ -44,12 +47,17 @@ pub(super) async fn exec(engine: &Rc<Engine>, parts: Parts, watch: Option<Watch>
     engine.refuse_eviction(parts.keys())?;
     let deadline = Instant::now() + engine.config.lock_wait_timeout;
     let wanted = engine.latches.wanted(&parts);
-    if let Some(latched) = engine.latches.try_take(&wanted) {
-        return coordinator::exec(engine, &parts, watch, proto, latched, deadline).await;
-    }
+    let taken = match engine.latches.try_take(&wanted) {
+        Ok(latched) => return coordinator::exec(engine, &parts, watch, proto, latched, deadline).await,
+        Err(taken) => taken,
+    };
     engine.counts.count(Counter::LockWaits);
-    if watch.is_none() && joins(&parts, proto) {
-        return engine.exec_together(Rc::new(parts), proto, wanted, deadline).await;
+    let parts = Rc::new(parts);
+    if watch.is_none() && wanted.len() <= MEMBER_KEYS_MAX && joins(&parts, proto) {
+        let bound = Bound { taken, places: parts.keys().copied().collect(), proto };
+        if let Some(result) = engine.exec_together(bound, &parts, &wanted, deadline).await {
+            return result;
+        }
     }
     let latched = engine.turn(&wanted, deadline).await?;
     let watched = parts.iter().flat_map(|(place, part)| part.watched.iter().map(move |key| (place, key)));
@@ -78,7 +86,8 @@ pub(super) type Companies = RefCell<HashMap<Bound, Rc<Company>>>;
 /// What all of a company have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Bound {
-    wanted: Wanted,
+    /// The latch that they wait for.
+    taken: Want,
     places: Vec<Place>,
     proto: Proto,
 }
@@ -94,9 +103,13 @@ pub(super) struct Company {
 /// One transaction of a company.
 struct Member {
     parts: Rc<Parts>,
+    wanted: Wanted,
     deadline: Instant,
-    tell: oneshot::Sender<Result<Executed, ExecError>>,
+    tell: oneshot::Sender<Told>,
 }
+
+/// What a member is told: nothing when it has to go alone.
+type Told = Option<Result<Executed, ExecError>>;
 
 impl Engine {
     /// Waits for `wanted`, until `deadline`.
@@ -107,38 +120,30 @@ impl Engine {
         })
     }
 
-    async fn exec_together(
-        self: &Rc<Self>,
-        parts: Rc<Parts>,
-        proto: Proto,
-        wanted: Wanted,
-        deadline: Instant,
-    ) -> Result<Executed, ExecError> {
-        let bound = Bound { wanted, places: parts.keys().copied().collect(), proto };
-        loop {
-            let (tell, mut told) = oneshot::channel();
-            let company = self.join(&bound, Member { parts: Rc::clone(&parts), deadline, tell });
-            let result = match timeout_at(deadline, &mut told).await {
-                Err(_) if !company.set_out.get() => {
-                    self.counts.count(Counter::LockTimeouts);
-                    return Err(ExecError::LockWait);
-                }
-                Err(_) => told.await,
-                Ok(result) => result,
-            };
-            // The company's task ends without a word only when the worker stops.
-            match result.unwrap_or(Err(ExecError::TxnUnknown)) {
-                // Whoever had waited for longest has no time left. The others have.
-                Err(ExecError::LockWait) if Instant::now() < deadline => {}
-                result => return result,
+    /// Carries out `parts` in company; `None` if it has to go alone, with nothing done.
+    async fn exec_together(self: &Rc<Self>, bound: Bound, parts: &Rc<Parts>, wanted: &Wanted, deadline: Instant) -> Told {
+        let (tell, mut told) = oneshot::channel();
+        let company = self.join(bound, Member { parts: Rc::clone(parts), wanted: wanted.clone(), deadline, tell });
+        let result = match timeout_at(deadline, &mut told).await {
+            Err(_) if !company.set_out.get() => {
+                self.counts.count(Counter::LockTimeouts);
+                return Some(Err(ExecError::LockWait));
             }
+            Err(_) => told.await,
+            Ok(result) => result,
+        };
+        // The company's task ends without a word only when the worker stops.
+        match result.unwrap_or(Some(Err(ExecError::TxnUnknown))) {
+            // Whoever had waited for longest has no time left. The others have.
+            Some(Err(ExecError::LockWait)) if Instant::now() < deadline => None,
+            result => result,
         }
     }
 
     /// Adds `member` to the company that waits for the same, or to a new one.
-    fn join(self: &Rc<Self>, bound: &Bound, member: Member) -> Rc<Company> {
+    fn join(self: &Rc<Self>, bound: Bound, member: Member) -> Rc<Company> {
         let mut companies = self.companies.borrow_mut();
-        if let Some(company) = companies.get(bound)
+        if let Some(company) = companies.get(&bound)
             && company.members.borrow().len() < COMPANY_MAX
         {
             company.members.borrow_mut().push(member);
@@ -146,15 +151,14 @@ impl Engine {
         }
         let company = Rc::new(Company { members: RefCell::new(vec![member]), set_out: Cell::new(false) });
         companies.insert(bound.clone(), Rc::clone(&company));
-        let (engine, bound) = (Rc::clone(self), bound.clone());
-        let waiting = Rc::clone(&company);
+        let (engine, waiting) = (Rc::clone(self), Rc::clone(&company));
         self.tasks.borrow_mut().spawn_local(async move { engine.set_out(bound, waiting).await });
         company
     }
 
     /// Waits for the company's turn, carries out what it came for, and tells everybody.
     async fn set_out(self: Rc<Self>, bound: Bound, company: Rc<Company>) {
-        let latched = self.latches.take(&bound.wanted).await;
+        let mut latched = self.latches.take(&bound.taken.into()).await;
         {
             let mut companies = self.companies.borrow_mut();
             // One that was full has been replaced.
@@ -163,12 +167,13 @@ impl Engine {
             }
         }
         company.set_out.set(true);
-        let mut members = company.members.take();
-        members.retain(|member| !member.tell.is_closed());
+        // Whoever has gone is left behind, and whoever wants more than can be had now.
+        let (members, alone): (Vec<Member>, Vec<Member>) = company.members.take().into_iter().partition(|member| !member.tell.is_closed() && latched.try_add(&member.wanted).is_ok());
+        alone.into_iter().for_each(|member| member.told(None));
         let Some(deadline) = members.iter().map(|member| member.deadline).min() else { return };
         let result = coordinator::exec(&self, &merged(&members), None, bound.proto, latched, deadline).await;
         let Ok(Executed::Replies(replies)) = result else {
-            members.into_iter().for_each(|member| member.told(result.clone()));
+            members.into_iter().for_each(|member| member.told(Some(result.clone())));
             return;
         };
         self.counts.add(Counter::TwoPhaseCommitted, members.len() as u64 - 1);
@@ -176,13 +181,13 @@ impl Engine {
         for member in members {
             let count = commands_of(&member.parts).count();
             let share: Vec<Bytes> = replies.by_ref().take(count).collect();
-            member.told(Ok(Executed::Replies(share)));
+            member.told(Some(Ok(Executed::Replies(share))));
         }
     }
 }
 
 impl Member {
-    fn told(self, result: Result<Executed, ExecError>) {
+    fn told(self, result: Told) {
         // The client may have gone.
         let _ = self.tell.send(result);
     }
@@ -203,6 +208,9 @@ fn merged(members: &[Member]) -> Parts {
 
 /// A company's script must not keep the shards from other clients for long.
 const COMPANY_MAX: usize = 64;
+
+/// What has more keys would often go alone after all.
+const MEMBER_KEYS_MAX: usize = 16;
 
 /// What is larger gains little by company.
 const MEMBER_BYTES_MAX: usize = 4 * 1024;

@@ -61,10 +61,10 @@ fn readers_share_and_do_not_pass_a_writer() {
     let (write, read) = (wanted(&[1], &[]), wanted(&[], &[1]));
     let reader = latches.try_take(&read);
     let other = latches.try_take(&read);
-    assert!(reader.is_some() && other.is_some() && latches.try_take(&write).is_none());
+    assert!(reader.is_ok() && other.is_ok() && latches.try_take(&write).is_err());
     let mut writer = take(&latches, &write);
     must_wait(&mut writer);
-    assert!(latches.try_take(&read).is_none(), "a reader has passed the writer");
+    assert!(latches.try_take(&read).is_err(), "a reader has passed the writer");
     let mut late = [take(&latches, &read), take(&latches, &read)];
     late.iter_mut().for_each(must_wait);
     drop((reader, other));
@@ -108,9 +108,23 @@ fn who_goes_away_at_the_moment_of_being_let_in_lets_the_next_in() {
 fn who_gets_only_some_at_once_holds_none() {
     let latches = Arc::new(Latches::default());
     let second = latches.try_take(&wanted(&[2], &[]));
-    assert!(latches.try_take(&wanted(&[1, 2], &[])).is_none());
-    assert!(latches.try_take(&wanted(&[1], &[])).is_some());
+    assert_eq!(latches.try_take(&wanted(&[1, 2], &[])).err(), Some(Want { number: 2, exclusive: true }));
+    assert!(latches.try_take(&wanted(&[1], &[])).is_ok());
     drop(second);
+    must_be_empty(&latches);
+}
+
+#[test]
+fn what_is_added_is_added_whole_or_not_at_all() {
+    let latches = Arc::new(Latches::default());
+    let other = latches.try_take(&wanted(&[3], &[]));
+    let mut latched = latches.try_take(&wanted(&[1], &[5])).ok();
+    let mut add = |wanted: &Wanted| latched.as_mut().map(|latched| latched.try_add(wanted).is_ok());
+    assert_eq!(add(&wanted(&[1, 2], &[5])), Some(true), "what it holds it need not take");
+    assert_eq!(add(&wanted(&[3, 0], &[])), Some(false), "somebody else holds one of them");
+    assert_eq!(add(&wanted(&[5], &[])), Some(false), "it holds it for reading");
+    assert!(latches.try_take(&wanted(&[0], &[])).is_ok());
+    drop((latched, other));
     must_be_empty(&latches);
 }
 
@@ -125,7 +139,7 @@ fn a_waiter_learns_whether_its_key_was_changed_meanwhile() {
         let mut first = latches.try_take(&write);
         let mut second = take(&latches, &read);
         must_wait(&mut second);
-        if let (Some(first), true) = (&mut first, changes) {
+        if let (Ok(first), true) = (&mut first, changes) {
             first.set_changed();
         }
         drop(first);
