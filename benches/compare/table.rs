@@ -25,7 +25,10 @@ const COLUMNS: [Column; 13] = [
     Column { heading: "shard µs/op", content: |_, cell| cell.spread(Figure::ShardCpu).map(median) },
     Column { heading: "nil/op", content: |_, cell| cell.spread(Figure::Retries).filter(|_| cell.workload.watches()).map(median) },
     Column { heading: "max µs", content: |_, cell| cell.spread(Figure::Max).filter(|_| cell.workload.proxies > 1).map(median) },
-    Column { heading: "least client", content: |_, cell| cell.spread(Figure::LeastClient).filter(|_| cell.workload.proxies > 1).map(ratio) },
+    Column {
+        heading: "least client",
+        content: |_, cell| cell.spread(Figure::LeastClient).filter(|_| cell.workload.proxies > 1).map(ratio),
+    },
 ];
 
 /// What weft is held against the other proxies for.

@@ -267,7 +267,8 @@ impl Latched {
     /// Whether a holder has changed one of `keys` while its latch was waited for.
     pub(super) fn saw_change_of<'a>(&self, keys: impl IntoIterator<Item = (&'a Place, &'a Bytes)>) -> bool {
         let mut keys = keys.into_iter().map(|(place, key)| self.latches.number(place, key));
-        self.held.iter().any(|(_, changed)| *changed) && keys.any(|number| self.held.iter().any(|(want, changed)| *changed && want.number == number))
+        self.held.iter().any(|(_, changed)| *changed)
+            && keys.any(|number| self.held.iter().any(|(want, changed)| *changed && want.number == number))
     }
 }
 

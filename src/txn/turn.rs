@@ -168,7 +168,8 @@ impl Engine {
         }
         company.set_out.set(true);
         // Whoever has gone is left behind, and whoever wants more than can be had now.
-        let (members, alone): (Vec<Member>, Vec<Member>) = company.members.take().into_iter().partition(|member| !member.tell.is_closed() && latched.try_add(&member.wanted).is_ok());
+        let (members, alone): (Vec<Member>, Vec<Member>) =
+            company.members.take().into_iter().partition(|member| !member.tell.is_closed() && latched.try_add(&member.wanted).is_ok());
         alone.into_iter().for_each(|member| member.told(None));
         let Some(deadline) = members.iter().map(|member| member.deadline).min() else { return };
         let result = coordinator::exec(&self, &merged(&members), None, bound.proto, latched, deadline).await;
