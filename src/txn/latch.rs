@@ -274,7 +274,8 @@ impl Latched {
 
 impl Drop for Latched {
     fn drop(&mut self) {
-        for (want, _) in &self.held {
+        // The first last: who waits for that finds the others free.
+        for (want, _) in self.held.iter().rev() {
             self.latches.leave(*want, self.changed);
         }
     }
