@@ -1,3 +1,5 @@
+//! The order of a line, and that nothing is left behind by whoever leaves it.
+
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -22,6 +24,7 @@ fn must_wait(future: &mut Turn<'_>) {
 }
 
 #[track_caller]
+#[expect(clippy::panic, reason = "tests")]
 fn must_hold(future: &mut Turn<'_>) -> Latched {
     match poll(future) {
         Poll::Ready(latched) => latched,
