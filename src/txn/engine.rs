@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::latch::Latches;
 use super::lock::LockKeys;
+use super::one_phase;
 use super::part::{self, Part, Way, divide};
 use super::participant::Participant;
 use super::recovery::Forgettable;
+use super::turn::{self, Companies};
 use super::watch::Watch;
-use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::metrics::{Counter, WorkerMetrics};
 use crate::resp::{Limits, Proto, Request};
@@ -39,6 +41,10 @@ pub struct Engine {
     pub(super) tasks: RefCell<JoinSet<()>>,
     /// Transactions of others that this worker is bringing to their end.
     pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Shared by all workers.
+    pub(super) latches: Arc<Latches>,
+    /// Transactions that wait for their turn together.
+    pub(super) companies: Companies,
     /// Committed transactions whose records will be deleted.
     pub(super) forgettable: RefCell<Forgettable>,
     /// What clients may send.
@@ -56,8 +62,16 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, ids: TxnIds, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`. `latches`
+    /// are those of all workers.
+    pub fn new(
+        upstreams: Rc<Upstreams>,
+        topology: Topology,
+        config: &Config,
+        ids: TxnIds,
+        counts: Arc<WorkerMetrics>,
+        latches: Arc<Latches>,
+    ) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             upstreams,
@@ -67,6 +81,8 @@ impl Engine {
             ids: RefCell::new(ids),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
+            latches,
+            companies: RefCell::default(),
             forgettable: RefCell::default(),
             limits: Limits {
                 bulk_bytes_max: u32::try_from(config.limits.bulk_bytes_max).unwrap_or(u32::MAX),
@@ -142,7 +158,7 @@ impl Engine {
             return match () {
                 () if same => self.counted(self.batch(&commands, proto).await.map(Executed::Replies)),
                 () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
-                () => coordinator::exec(self, divide(commands), None, proto).await,
+                () => turn::exec(self, divide(commands), None, proto).await,
             };
         };
         if watch.is_broken(&self.upstreams, proto) {
@@ -158,7 +174,7 @@ impl Engine {
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
                 self.counted(watch.exec_alone(&batch, way, proto).await)
             }
-            _ => coordinator::exec(self, parts, Some(watch), proto).await,
+            _ => turn::exec(self, parts, Some(watch), proto).await,
         }
     }
 
@@ -180,7 +196,7 @@ impl Engine {
     pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
         let mut parts = divide(commands);
         parts.values_mut().for_each(|part| part.absent = true);
-        match coordinator::exec(self, parts, None, proto).await? {
+        match turn::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(Some(replies)),
             Executed::WatchBroken => Ok(None),
         }
