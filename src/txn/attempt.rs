@@ -78,6 +78,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The node.
+    pub(super) fn node(&self) -> &Rc<Node> {
+        &self.node
+    }
+
     /// Sends `requests` adjacent to each other on the shared connection and returns the reply frame of each.
     ///
     /// # Errors

@@ -25,6 +25,8 @@ pub(super) enum Deed {
     Step(Step),
     /// The forgetting of records.
     Forget,
+    /// The wait for replicas.
+    Wait,
 }
 
 /// Ends the process if this is the moment.
@@ -51,7 +53,7 @@ fn parse(text: &str) -> Option<(Moment, u32)> {
     Some((moment, turn.parse().ok()?))
 }
 
-const DEEDS: [(&str, Deed); 7] = [
+const DEEDS: [(&str, Deed); 8] = [
     ("prepare", Deed::Step(Step::Prepare)),
     ("commit", Deed::Step(Step::Commit)),
     ("reapply", Deed::Step(Step::Reapply)),
@@ -59,6 +61,7 @@ const DEEDS: [(&str, Deed); 7] = [
     ("fence", Deed::Step(Step::Fence)),
     ("inspect", Deed::Step(Step::Inspect)),
     ("forget", Deed::Forget),
+    ("wait", Deed::Wait),
 ];
 
 #[cfg(test)]

@@ -195,6 +195,8 @@ const WEFT_COUNTERS: &[(&str, &[Counter])] = &[
     ("txn_unknown", &[Counter::OnePhaseUnknown, Counter::TwoPhaseUnknown]),
     ("txn_recovered", &[Counter::RecoveredCommitted, Counter::RecoveredAborted]),
     ("txn_reapplied", &[Counter::Reapplied]),
+    ("replica_waits", &[Counter::WaitRounds]),
+    ("replica_wait_timeouts", &[Counter::WaitTimeouts]),
     ("watch_aborts", &[Counter::WatchAborts]),
     ("lock_waits", &[Counter::LockWaits]),
     ("lock_timeouts", &[Counter::LockTimeouts]),
