@@ -118,6 +118,32 @@ fn what_replicas_have_not_got_when_the_primary_dies_is_applied_nowhere() {
     keys.iter().for_each(|key| assert_eq!(value(&mut client, key), Reply::from("1")));
 }
 
+#[test]
+fn a_clients_own_wait_counts_no_replica_of_a_primary_that_may_have_missed_its_writes() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let replicas = [0, 1].map(|_| shards.replica_of(1, Flavor::Redis));
+    let (weft, mut shards) = (setup(&shards).start(), shards);
+    let (mut client, mut other) = (weft.client(), weft.client());
+    let key = shards.key_on(1, "k");
+    // One shard has two replicas, the others none: what counts is only seen where all have some.
+    let others = [0, 2].map(|index| shards.replica_of(index, Flavor::Redis));
+    eventually(PATIENCE, "every shard has a replica", || client.call("WAIT 1 500") == Reply::Integer(1));
+    client.must_ok(&format!("SET {key} v"));
+    client.must_int("WAIT 1 4000", 1);
+    client.must_ok(&format!("SET {key} w"));
+    shards.server(1).process().kill();
+    replicas[0].client().must_ok("CLUSTER FAILOVER TAKEOVER");
+    // Whoever has not written before is told what the new primary knows.
+    eventually(PATIENCE, "the other replica follows the new primary", || other.call("WAIT 1 500") == Reply::Integer(1));
+    client.must_int("WAIT 1 500", 0);
+    client.must_int("WAIT 1 500", 0);
+    eventually(PATIENCE, "the key can be written", || client.call(&format!("SET {key} x")) == Reply::ok());
+    client.must_int("WAIT 1 4000", 1);
+    // Once the cluster knows that it is dead, the old one keeps no command for every shard from working.
+    eventually(PATIENCE, "every shard answers", || client.call("DBSIZE") == Reply::Integer(1));
+    drop(others);
+}
+
 /// What a client of the load knows of its transactions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
