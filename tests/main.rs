@@ -13,6 +13,7 @@ mod faults;
 mod histories;
 mod keyspace;
 mod multi;
+mod operators;
 mod pubsub;
 mod python;
 mod readme;
