@@ -54,6 +54,7 @@
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -67,6 +68,7 @@ mod engine;
 mod error;
 mod failpoint;
 mod id;
+mod latch;
 #[cfg(test)]
 mod model;
 mod one_phase;
@@ -76,6 +78,7 @@ mod recovery;
 mod script;
 mod snapshot;
 mod sweeper;
+mod turn;
 mod wait;
 mod walk;
 
@@ -102,6 +105,7 @@ pub use durable::trace;
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
+pub use latch::Latches;
 pub use one_phase::guarded_request;
 pub use overview::{Decision, Found, Overview, Resolution, Sighting, Standing};
 pub use participant::{Participant, parse_participants, participants_text};

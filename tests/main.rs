@@ -8,6 +8,7 @@
 mod blocking;
 mod command_table;
 mod commands;
+mod contention;
 mod deploy;
 mod faults;
 mod histories;

@@ -145,6 +145,7 @@ impl Engine {
     /// What the last attempt failed with, [`ExecError::LockWait`] or [`ExecError::Unreachable`] when time is over.
     pub(super) async fn persist<T>(&self, batch: &Batch, mut attempt: impl AsyncFnMut(Target) -> Attempt<T>) -> Result<T, ExecError> {
         let start = Instant::now();
+        let mut latched = None;
         let mut ask = None;
         let mut tries = 0;
         loop {
@@ -158,10 +159,12 @@ impl Engine {
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Locked(locked) => {
                     // Resolving the owner may take longer, when a shard is away: whoever meets it next goes on.
-                    let _ = tokio::time::timeout_at(start + self.config.lock_wait_timeout, self.wait_for_lock(batch, locked, tries)).await;
+                    let deadline = start + self.config.lock_wait_timeout;
+                    let _ = tokio::time::timeout_at(deadline, self.wait_in_line(batch, locked, tries, &mut latched)).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {
+                    latched = None;
                     ask = self.follow(redirect, tries).await;
                     ExecError::Unreachable
                 }

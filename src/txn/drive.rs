@@ -19,6 +19,7 @@ use super::lock::named;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
+use super::wait::Patience;
 use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value, elements};
@@ -32,6 +33,8 @@ pub(super) struct Member {
     pub(super) watching: RefCell<Option<Leased>>,
     /// Where ASK has sent us, for the next step only.
     ask: RefCell<Option<Rc<Node>>>,
+    /// With locks of others that are in the way.
+    pub(super) patience: Cell<Option<Patience>>,
     /// Steps that were sent again.
     tries: Cell<u32>,
     /// The node that the last step was sent to.
@@ -51,6 +54,7 @@ impl Member {
             batch,
             watching: RefCell::new(watching),
             ask: RefCell::default(),
+            patience: Cell::new(None),
             tries: Cell::new(0),
             reached: RefCell::default(),
             unconfirmed: Cell::new(false),

@@ -14,12 +14,14 @@ use super::batch::Batch;
 use super::durable::Confirmation;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::latch::Latches;
 use super::lock::LockKeys;
+use super::one_phase;
 use super::part::{self, Part, Way, divide};
 use super::participant::Participant;
 use super::recovery::Forgettable;
+use super::turn::{self, Companies};
 use super::watch::Watch;
-use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::metrics::{Counter, WorkerMetrics};
 use crate::node_addr::NodeAddr;
@@ -41,6 +43,10 @@ pub struct Engine {
     pub(super) tasks: RefCell<JoinSet<()>>,
     /// Transactions of others that this worker is bringing to their end.
     pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Shared by all workers.
+    pub(super) latches: Arc<Latches>,
+    /// Transactions that wait for their turn together.
+    pub(super) companies: Companies,
     /// Committed transactions whose records will be deleted.
     pub(super) forgettable: RefCell<Forgettable>,
     /// The nodes whose replicas confirmed what they had to when the node was last asked.
@@ -60,8 +66,16 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, ids: TxnIds, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`. `latches`
+    /// are those of all workers.
+    pub fn new(
+        upstreams: Rc<Upstreams>,
+        topology: Topology,
+        config: &Config,
+        ids: TxnIds,
+        counts: Arc<WorkerMetrics>,
+        latches: Arc<Latches>,
+    ) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             upstreams,
@@ -71,6 +85,8 @@ impl Engine {
             ids: RefCell::new(ids),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
+            latches,
+            companies: RefCell::default(),
             forgettable: RefCell::default(),
             confirming: RefCell::default(),
             limits: Limits {
@@ -155,7 +171,7 @@ impl Engine {
             return match () {
                 () if same => self.counted(self.exec_at_one(&commands, proto).await),
                 () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
-                () => coordinator::exec(self, divide(commands), None, proto).await,
+                () => turn::exec(self, divide(commands), None, proto).await,
             };
         };
         if watch.is_broken(&self.upstreams, proto) {
@@ -176,7 +192,7 @@ impl Engine {
                 let executed = watch.exec_alone(&batch, way, proto).await;
                 self.counted(self.confirmed(executed, node, &batch.participant).await)
             }
-            _ => coordinator::exec(self, parts, Some(watch), proto).await,
+            _ => turn::exec(self, parts, Some(watch), proto).await,
         }
     }
 
@@ -226,7 +242,7 @@ impl Engine {
     pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
         let mut parts = divide(commands);
         parts.values_mut().for_each(|part| part.absent = true);
-        match coordinator::exec(self, parts, None, proto).await? {
+        match turn::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(Some(replies)),
             Executed::WatchBroken => Ok(None),
         }
