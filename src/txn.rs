@@ -9,8 +9,8 @@
 //! # Not guaranteed
 //!
 //! Anything to clients that bypass the proxies; writes that Redis acknowledged and then lost (failover, eviction, restart without
-//! persistence), except that a participant's loss between prepare and commit is repaired while the coordinator lives; replies longer than a
-//! record keeps, when the answer to commit is lost.
+//! persistence), except that a participant's loss between prepare and commit is repaired while the coordinator lives, and that a
+//! transaction can be made to wait until replicas and files have what it rests on (`durable.rs`); replies longer than a record keeps, when the answer to commit is lost.
 //!
 //! # How
 //!
@@ -46,6 +46,7 @@
 //! | the proxy dies | locks outlive it; whoever meets one resolves: fence all, then commit all or abort all |
 //! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already: a commit went unanswered, and no failover or restart explains the loss |
 //! | all lost it | told as aborted |
+//! | too few replicas confirm a vote in time, where that is asked for | it counts, and the client is told `TXNUNCONFIRMED` (`durable.rs`) |
 //! | a lock is left without its record | whoever meets it after its lease takes it away ([`unlock`]); the sweeper does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
@@ -62,6 +63,7 @@ mod attempt;
 mod batch;
 mod coordinator;
 mod drive;
+mod durable;
 mod engine;
 mod error;
 mod failpoint;
@@ -99,6 +101,7 @@ use bytes::Bytes;
 pub use answer::{Locked, Malformed, Refusal, Refused, State};
 pub use attempt::Redirect;
 pub use batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
+pub use durable::trace;
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};

@@ -5,6 +5,8 @@
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
 mod crash;
+mod durable;
+mod durable_failover;
 mod failover;
 mod locks;
 mod lost;

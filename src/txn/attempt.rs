@@ -81,6 +81,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The node.
+    pub(super) fn node(&self) -> &Rc<Node> {
+        &self.node
+    }
+
     /// Whom the last call went to, answered or not; `None` if that is not known.
     pub(super) fn run(&self) -> Option<Run> {
         self.run.borrow().clone()

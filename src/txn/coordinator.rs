@@ -49,16 +49,18 @@ pub(super) async fn exec(
     let mut order = Order::Parallel;
     let mut tries = 0;
     loop {
+        engine.refuse_unconfirmable(parts.keys()).await?;
         let mut members = Vec::with_capacity(parts.len());
         for (place, part) in parts {
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
             members.push(Member::new(engine.batch_of_part(*place, part, proto)?, lease));
         }
-        let outcome = within_lease(engine, &mut latched, attempt(engine, members, order, proto)).await;
+        let (outcome, confirmed) = within_lease(engine, &mut latched, attempt(engine, members, order, proto)).await;
         if let (Some(latched), false) = (&mut latched, matches!(outcome, Outcome::Aborted(_))) {
             latched.set_changed();
         }
         let reason = match outcome {
+            Outcome::Committed(_) if !confirmed => return Err(ExecError::Unconfirmed),
             Outcome::Committed(replies) => return replies_of(parts, replies),
             Outcome::Pending => return Err(ExecError::TxnPending),
             Outcome::Unknown => return Err(ExecError::TxnUnknown),
@@ -85,7 +87,7 @@ pub(super) async fn exec(
 }
 
 /// The outcome of `attempt`. When that takes longer than a lease, `latched` is given up: who comes next may resolve what it meets.
-async fn within_lease(engine: &Engine, latched: &mut Option<Latched>, attempt: impl Future<Output = Outcome>) -> Outcome {
+async fn within_lease(engine: &Engine, latched: &mut Option<Latched>, attempt: impl Future<Output = Told>) -> Told {
     let mut attempt = pin!(attempt);
     if latched.is_some() {
         match tokio::time::timeout(engine.config.lease, &mut attempt).await {
@@ -96,8 +98,9 @@ async fn within_lease(engine: &Engine, latched: &mut Option<Latched>, attempt: i
     attempt.await
 }
 
-/// Runs one attempt in a task of its own and returns what its client is to be told.
-async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto: Proto) -> Outcome {
+/// Runs one attempt in a task of its own and returns what its client is to be told, and whether replicas have confirmed it as far as it
+/// was asked for.
+async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto: Proto) -> Told {
     let participants: Vec<_> = members.iter().map(|member| member.batch.participant.clone()).collect();
     let tid = engine.ids.borrow_mut().next(engine.unix_ms());
     let terms = Terms {
@@ -111,9 +114,9 @@ async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto:
     let driver = Driver { engine: Rc::clone(engine), terms, members };
     engine.tasks.borrow_mut().spawn_local(async move { driver.run(order, tell).await });
     // The task ends without a word only when the worker stops.
-    let outcome = told.await.unwrap_or(Outcome::Unknown);
+    let (outcome, confirmed) = told.await.unwrap_or((Outcome::Unknown, false));
     engine.counts.count(counter(&outcome));
-    outcome
+    (outcome, confirmed)
 }
 
 /// As what an attempt is counted.
@@ -129,6 +132,9 @@ fn counter(outcome: &Outcome) -> Counter {
     }
 }
 
+/// What a client is told, and whether replicas have confirmed it.
+type Told = (Outcome, bool);
+
 /// What an attempt's task holds.
 struct Driver {
     engine: Rc<Engine>,
@@ -137,7 +143,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self, order: Order, tell: oneshot::Sender<Outcome>) {
+    async fn run(self, order: Order, tell: oneshot::Sender<Told>) {
         let mut tell = Some(tell);
         let (mut machine, mut actions) = Coordinator::new(self.terms.tid, self.members.len(), order);
         let mut steps = FuturesUnordered::new();
@@ -164,7 +170,7 @@ impl Driver {
         &'a self,
         actions: Actions,
         steps: &mut FuturesUnordered<LocalBoxFuture<'a, Event>>,
-        tell: &mut Option<oneshot::Sender<Outcome>>,
+        tell: &mut Option<oneshot::Sender<Told>>,
     ) -> bool {
         let (engine, terms) = (&self.engine, &self.terms);
         for action in actions {
@@ -180,7 +186,8 @@ impl Driver {
                 Action::Wait(at, locked) => steps.push(self.wait(at, locked).boxed_local()),
                 Action::Tell(outcome) => {
                     // The client may have gone.
-                    let _ = tell.take().map(|tell| tell.send(outcome));
+                    let confirmed = !self.members.iter().any(Member::is_unconfirmed);
+                    let _ = tell.take().map(|tell| tell.send((outcome, confirmed)));
                 }
                 Action::Repair(at) => {
                     engine.counts.count(Counter::Reapplied);
@@ -190,7 +197,7 @@ impl Driver {
                     engine.counts.count(Counter::Torn);
                     tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
                 }
-                Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),
+                Action::Forget => engine.forget(terms.tid, &self.members),
                 Action::Done => return false,
             }
         }

@@ -163,9 +163,10 @@ impl Shards {
 
 fn node(flavor: Flavor) -> Server {
     let bus = free_port().to_string();
-    let options =
+    let cluster =
         ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1", "--cluster-node-timeout", "5000"];
-    Server::start(flavor, &options)
+    // A replica need not wait for others that want to be copied to as well.
+    Server::start(flavor, &[&cluster[..], &["--repl-diskless-sync-delay", "0"]].concat())
 }
 
 fn bus_port(server: &Server) -> String {
