@@ -8,7 +8,7 @@ mod crash;
 mod failover;
 mod locks;
 mod lost;
-mod moves;
+pub(crate) mod moves;
 mod native;
 mod pause;
 mod refusal;
