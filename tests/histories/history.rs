@@ -49,3 +49,24 @@ pub struct Operation {
     /// What became of it.
     pub outcome: Outcome,
 }
+
+impl Step {
+    /// The key that it is about.
+    pub fn key(&self) -> Key {
+        match self {
+            Step::Append { key, .. } | Step::Read { key, .. } => *key,
+        }
+    }
+}
+
+impl Operation {
+    /// Whether one of its reads of `wanted` saw `value`.
+    pub fn sees(&self, wanted: Key, value: Value) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Read { key, seen } if *key == wanted && seen.contains(&value)))
+    }
+
+    /// Whether one of its reads saw an append of `other`.
+    pub fn sees_part_of(&self, other: &Operation) -> bool {
+        other.steps.iter().any(|step| matches!(step, Step::Append { key, value } if self.sees(*key, *value)))
+    }
+}
