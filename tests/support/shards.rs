@@ -81,12 +81,13 @@ impl Shards {
         shards
     }
 
-    /// Puts `proxies` before the nodes of a cluster: they name the proxies' ports to clients in place of their own.
+    /// Puts `proxies` before the nodes of a cluster: they name the proxies' ports to clients in place of their own, now and when they
+    /// are started again.
     #[track_caller]
-    pub(crate) fn announce(&self, proxies: &[FaultProxy]) {
+    pub(crate) fn announce(&mut self, proxies: &[FaultProxy]) {
         let ports: Vec<u16> = proxies.iter().map(|proxy| proxy.address().port()).collect();
-        for (server, port) in self.servers.iter().zip(&ports) {
-            server.client().must_ok(&format!("CONFIG SET cluster-announce-port {port}"));
+        for (server, port) in self.servers.iter_mut().zip(&ports) {
+            server.set_option("cluster-announce-port", &port.to_string());
         }
         eventually(PATIENCE, "every node knows the announced ports", || {
             let views: Vec<String> = self.servers.iter().filter_map(|server| server.client().call("CLUSTER NODES").text()).collect();
