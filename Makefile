@@ -8,7 +8,7 @@ MINUTES := 4
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak bench lint clean
+.PHONY: help run test model soak bench lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,10 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 	@deploy/need.sh cargo cc redis-server redis-cli
 	@tests/setup.sh tests/requirements.txt
 	cargo test $(ARGS)
+
+model: ## Explore the larger worlds of the models of the commit protocol; prints how many states each has
+	@deploy/need.sh cargo cc
+	cargo test --release --lib model -- --ignored --nocapture --test-threads 1
 
 soak: ## Check histories while everything breaks, half of MINUTES=n on each kind of shards
 	@deploy/need.sh cargo cc redis-server redis-cli

@@ -39,7 +39,7 @@ mod report;
 mod search;
 mod tests;
 
-pub use report::{Kind, Report};
+pub(crate) use report::{Kind, Report};
 
 use super::history::Operation;
 use graph::Graph;
@@ -47,7 +47,7 @@ use orders::Orders;
 use report::Findings;
 
 /// What in `history` no strictly serializable store could have answered. The order of the operations does not matter.
-pub fn check(history: &[Operation]) -> Report {
+pub(crate) fn check(history: &[Operation]) -> Report {
     let mut findings = Findings::new(history);
     let mut orders = Orders::of(history, &mut findings);
     alone::check(history, &mut orders, &mut findings);

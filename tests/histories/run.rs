@@ -121,8 +121,7 @@ fn round(world: &mut World, terms: &Terms, rng: &mut Rng, account: &mut Account)
     let invoked = began.elapsed();
     let steps = world.contents(&keys);
     history.push(Operation { client: terms.clients, steps, invoked, completed: began.elapsed(), outcome: Outcome::Ok });
-    let found = checker::check(&history).anomalies;
-    account.anomalies.extend(found.iter().map(|anomaly| format!("{}\n  {}", anomaly.kind, anomaly.story.join("\n  "))));
+    account.anomalies.extend(checker::check(&history).anomalies.iter().map(ToString::to_string));
     world.clear();
 }
 

@@ -2,17 +2,18 @@
 //! appends of an operation to a key stand in another order than it made them.
 
 use super::explain;
-use super::orders::{NOBODY, Order, Orders, Read};
+use super::orders::{Appends, NOBODY, Order, Orders, Read};
 use super::report::{Findings, Kind};
 use crate::histories::history::{Key, Operation, Step, Value};
 
-/// Reports such operations, and gives all others but those that repeat one of their operation their [`Read::base`].
+/// Reports such operations, and gives their [`Read::base`] to the reads that are fine and the first of the key in their operation.
 pub(super) fn check(history: &[Operation], orders: &mut Orders<'_>, findings: &mut Findings<'_>) {
-    for order in &mut orders.keys {
+    let Orders { keys, appends, .. } = orders;
+    for order in keys {
         for index in 0..order.reads.len() {
             let read = &order.reads[index];
             let earlier = earlier(history, order.key, read);
-            if let Some(why) = contradiction(history, order.key, read, &earlier) {
+            if let Some(why) = contradiction(order.key, read, &earlier).or_else(|| premature(history, order.key, read, appends)) {
                 findings.add(Kind::Internal, &[read.op], &[order.key], || vec![format!("#{} {why}", read.op)]);
             } else if read.fits && earlier.seen.is_none() {
                 let base = read.seen.len() - earlier.appended.len();
@@ -24,30 +25,30 @@ pub(super) fn check(history: &[Operation], orders: &mut Orders<'_>, findings: &m
         }
     }
     for (operation, op) in history.iter().zip(0..) {
-        if let Some((key, why)) = turned(operation, orders) {
+        if let Some((key, why)) = turned(operation, appends) {
             findings.add(Kind::Internal, &[op], &[key], || vec![format!("#{op} {why}")]);
         }
     }
 }
 
 /// The first two appends of an operation to a key that stand there the other way round.
-fn turned(operation: &Operation, orders: &Orders<'_>) -> Option<(Key, String)> {
+fn turned(operation: &Operation, appends: &Appends) -> Option<(Key, String)> {
     operation.steps.iter().enumerate().find_map(|(index, step)| {
         let Step::Append { key, value } = step else { return None };
         let next = operation.steps[index + 1..].iter().find_map(|step| match step {
             Step::Append { key: other, value } if other == key => Some(*value),
             _ => None,
         })?;
-        let is_turned = orders.position(next)? < orders.position(*value)?;
+        let is_turned = appends.position(next)? < appends.position(*value)?;
         is_turned.then(|| (*key, format!("appended {value} to key {key} before {next}, which stands before it")))
     })
 }
 
 /// What an operation knows of a key when it reads it.
 struct Earlier<'h> {
-    /// The step of its last read, and what that saw.
+    /// What its last read saw, if there was one.
     seen: Option<&'h [Value]>,
-    /// What it has appended since, or in all.
+    /// What it has appended since then, or since it began.
     appended: Vec<Value>,
 }
 
@@ -63,17 +64,21 @@ fn earlier<'h>(history: &'h [Operation], key: Key, read: &Read<'_>) -> Earlier<'
     earlier
 }
 
-/// How `read` contradicts what its own operation did before, and will do.
-fn contradiction(history: &[Operation], key: Key, read: &Read<'_>, earlier: &Earlier<'_>) -> Option<String> {
+/// How `read` contradicts what its own operation did before.
+fn contradiction(key: Key, read: &Read<'_>, earlier: &Earlier<'_>) -> Option<String> {
     let Some(rest) = read.seen.strip_suffix(&earlier.appended[..]) else {
         return Some(format!("does not see in key {key} that it has appended {}", explain::list(&earlier.appended)));
     };
-    if let Some(before) = earlier.seen.filter(|before| *before != rest) {
-        return Some(format!("reads key {key} twice, and sees {} and then {}", explain::list(before), explain::list(rest)));
-    }
+    let before = earlier.seen.filter(|before| *before != rest)?;
+    Some(format!("reads key {key} twice, and sees {} and then {}", explain::list(before), explain::list(rest)))
+}
+
+/// Which append of its own operation `read` sees too early.
+fn premature(history: &[Operation], key: Key, read: &Read<'_>, appends: &Appends) -> Option<String> {
+    let sees = |value| if read.fits { appends.position(value).is_some_and(|at| at < read.seen.len()) } else { read.seen.contains(&value) };
     let later = &history[read.op as usize].steps[read.step as usize + 1..];
     later.iter().find_map(|step| match step {
-        Step::Append { key: other, value } if *other == key && read.seen.contains(value) => {
+        Step::Append { key: other, value } if *other == key && sees(*value) => {
             Some(format!("sees {value} in key {key} before it has appended it"))
         }
         _ => None,

@@ -49,14 +49,15 @@ fn check_one(
         Step::Append { key, value } => Some((orders.number(*key), *value)),
         Step::Read { .. } => None,
     });
-    let first_seen = appends.clone().filter_map(|(key, value)| orders.position(value).map(|at| seen.0[key][at])).min();
+    let first_seen = appends.clone().filter_map(|(key, value)| orders.appends.position(value).map(|at| seen.0[key][at])).min();
     let Some(known) = told.into_iter().chain(first_seen).min() else { return false };
 
     let (mut there, mut missing) = (false, Vec::new());
     for (key, value) in appends {
         let order = &orders.keys[key];
         let Some(last) = order.last() else { continue };
-        let holds = if last.fits { orders.position(value).is_some_and(|at| at < last.seen.len()) } else { last.seen.contains(&value) };
+        let holds =
+            if last.fits { orders.appends.position(value).is_some_and(|at| at < last.seen.len()) } else { last.seen.contains(&value) };
         there |= holds;
         let reader = &history[last.op as usize];
         if !holds && last.op != op && (known < reader.invoked || reader.sees_part_of(operation)) {

@@ -13,7 +13,7 @@ pub(super) const NOBODY: u32 = u32::MAX;
 pub(super) struct Orders<'h> {
     pub(super) keys: Vec<Order<'h>>,
     index: HashMap<Key, u32>,
-    appends: HashMap<Value, Append>,
+    pub(super) appends: Appends,
 }
 
 /// The order of the values of one key.
@@ -42,6 +42,9 @@ pub(super) struct Read<'h> {
     pub(super) base: Option<usize>,
 }
 
+/// The append of each value.
+pub(super) struct Appends(HashMap<Value, Append>);
+
 struct Append {
     op: u32,
     key: Key,
@@ -52,12 +55,12 @@ struct Append {
 impl<'h> Orders<'h> {
     /// Sorts the steps of `history` by keys, takes the longest read of each for its order, and reports what contradicts it.
     pub(super) fn of(history: &'h [Operation], findings: &mut Findings<'_>) -> Orders<'h> {
-        let mut orders = Orders { keys: Vec::new(), index: HashMap::new(), appends: HashMap::new() };
+        let mut orders = Orders { keys: Vec::new(), index: HashMap::new(), appends: Appends(HashMap::new()) };
         for (operation, op) in history.iter().zip(0..) {
             for (step, number) in operation.steps.iter().zip(0..) {
                 match step {
                     Step::Append { key, value } => {
-                        let twice = orders.appends.insert(*value, Append { op, key: *key, position: None });
+                        let twice = orders.appends.0.insert(*value, Append { op, key: *key, position: None });
                         assert!(twice.is_none(), "not a list-append history: {value} is appended by two steps");
                         orders.order_mut(*key);
                     }
@@ -79,11 +82,6 @@ impl<'h> Orders<'h> {
         self.index[&key] as usize
     }
 
-    /// Where `value` stands in the order of its key, if a read saw it.
-    pub(super) fn position(&self, value: Value) -> Option<usize> {
-        self.appends.get(&value)?.position.map(|position| position as usize)
-    }
-
     fn order_mut(&mut self, key: Key) -> &mut Order<'h> {
         let keys = &mut self.keys;
         let index = *self.index.entry(key).or_insert_with(|| {
@@ -94,13 +92,20 @@ impl<'h> Orders<'h> {
     }
 }
 
+impl Appends {
+    /// Where `value` stands in the order of its key, if a read saw it.
+    pub(super) fn position(&self, value: Value) -> Option<usize> {
+        self.0.get(&value)?.position.map(|position| position as usize)
+    }
+}
+
 impl Order<'_> {
     /// The last read of the key.
     pub(super) fn last(&self) -> Option<&Read<'_>> {
         self.last.map(|index| &self.reads[index])
     }
 
-    fn settle(&mut self, history: &[Operation], appends: &mut HashMap<Value, Append>, findings: &mut Findings<'_>) {
+    fn settle(&mut self, history: &[Operation], appends: &mut Appends, findings: &mut Findings<'_>) {
         let invoked = |read: &Read<'_>| history[read.op as usize].invoked;
         let Some(longest) = self.reads.iter().max_by_key(|read| (read.seen.len(), invoked(read))) else { return };
         let (longest, values) = (longest.op, longest.seen);
@@ -108,9 +113,9 @@ impl Order<'_> {
         self.last = (0..self.reads.len()).max_by_key(|&index| invoked(&self.reads[index]));
         self.writers.reserve_exact(values.len());
         for (&value, position) in values.iter().zip(0..) {
-            let writer = self.writer(history, appends.get(&value), value, longest, findings);
+            let writer = self.writer(history, appends.0.get(&value), value, longest, findings);
             self.writers.push(writer);
-            if let Some(append) = appends.get_mut(&value).filter(|append| append.key == self.key) {
+            if let Some(append) = appends.0.get_mut(&value).filter(|append| append.key == self.key) {
                 if append.position.is_some() {
                     self.is_order = false;
                     let why = || vec![format!("#{longest} saw {value} in key {} more than once", self.key)];
@@ -135,14 +140,7 @@ impl Order<'_> {
     }
 
     /// Reports what is wrong with the values that `reader` saw where the order has others.
-    fn look_at_odd_read(
-        &self,
-        history: &[Operation],
-        appends: &HashMap<Value, Append>,
-        seen: &[Value],
-        reader: u32,
-        findings: &mut Findings<'_>,
-    ) {
+    fn look_at_odd_read(&self, history: &[Operation], appends: &Appends, seen: &[Value], reader: u32, findings: &mut Findings<'_>) {
         let mut sorted = seen.to_vec();
         sorted.sort_unstable();
         for pair in sorted.windows(2).filter(|pair| pair[0] == pair[1]) {
@@ -151,7 +149,7 @@ impl Order<'_> {
         }
         sorted.dedup();
         for value in sorted {
-            self.writer(history, appends.get(&value), value, reader, findings);
+            self.writer(history, appends.0.get(&value), value, reader, findings);
         }
     }
 

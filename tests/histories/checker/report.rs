@@ -13,7 +13,7 @@ const LINES_MAX: usize = 20;
 
 /// The name of what is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Nothing of an operation that took effect is in the final state, or in the last read of each key.
     LostAppend,
     /// One part of an operation that took effect is in the final state, another is not.
@@ -79,34 +79,40 @@ impl fmt::Display for Kind {
 
 /// Something that no strictly serializable store could have done.
 #[derive(Debug, Clone)]
-pub struct Anomaly {
+pub(crate) struct Anomaly {
     /// Its name.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     /// The operations in it, by their place in the history; for a cycle, in its order.
-    pub operations: Vec<usize>,
+    pub(crate) operations: Vec<usize>,
     /// The operations and why they cannot be, a line each.
-    pub story: Vec<String>,
+    pub(crate) story: Vec<String>,
+}
+
+impl fmt::Display for Anomaly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n  {}", self.kind, self.story.join("\n  "))
+    }
 }
 
 /// What the checker says of a history.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many operations ended in which way: ok, committed, failed, unknown.
-    pub outcomes: [usize; 4],
+    pub(crate) outcomes: [usize; 4],
     /// The anomalies, at most [`TOLD_MAX`] of each kind.
-    pub anomalies: Vec<Anomaly>,
+    pub(crate) anomalies: Vec<Anomaly>,
     /// How many anomalies of each kind there are.
-    pub counts: BTreeMap<Kind, usize>,
+    pub(crate) counts: BTreeMap<Kind, usize>,
 }
 
 impl Report {
     /// Whether a strictly serializable store can answer like that.
-    pub fn is_clean(&self) -> bool {
+    pub(crate) fn is_clean(&self) -> bool {
         self.counts.is_empty()
     }
 
     /// The kinds of the anomalies, each once, in the order of [`Kind`].
-    pub fn kinds(&self) -> Vec<Kind> {
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
         self.counts.keys().copied().collect()
     }
 }
@@ -165,7 +171,7 @@ impl fmt::Display for Report {
         let counts: Vec<String> = self.counts.iter().map(|(kind, count)| format!("{kind}: {count}")).collect();
         write!(f, "{}", counts.join(", "))?;
         for anomaly in &self.anomalies {
-            write!(f, "\n\n{}\n  {}", anomaly.kind, anomaly.story.join("\n  "))?;
+            write!(f, "\n\n{anomaly}")?;
         }
         Ok(())
     }

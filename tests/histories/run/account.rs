@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Notes;
 use super::faults;
 use super::workload::Kind;
-use crate::histories::history::{Operation, Outcome, Step};
+use crate::histories::history::{Operation, Outcome};
 use crate::support::Mode;
 
 /// The figures of a run.
@@ -67,7 +67,7 @@ impl Account {
             if took > self.longest_stall.0 {
                 self.longest_stall = (took, format!("{}, {:?}, sent at {invoked:.3} s", kind.name(), operation.outcome));
             }
-            let mut shards = operation.steps.iter().map(|step| shard_of(key_of(step)));
+            let mut shards = operation.steps.iter().map(|step| shard_of(step.key()));
             let first = shards.next();
             let across = shards.any(|shard| Some(shard) != first);
             let committed = matches!(operation.outcome, Outcome::Ok | Outcome::Committed);
@@ -152,13 +152,6 @@ impl fmt::Display for Account {
             list.iter().try_for_each(|text| writeln!(f, "{text}"))?;
         }
         if self.is_clean() { Ok(()) } else { writeln!(f, "the faults of the last round:\n{}", self.timeline.join("\n")) }
-    }
-}
-
-/// The key that a step is on.
-pub(super) fn key_of(step: &Step) -> u32 {
-    match step {
-        Step::Append { key, .. } | Step::Read { key, .. } => *key,
     }
 }
 

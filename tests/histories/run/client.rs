@@ -224,10 +224,7 @@ impl Actor<'_> {
     }
 
     fn names(&self, steps: &[Step]) -> Vec<String> {
-        let key = |step: &Step| match step {
-            Step::Append { key, .. } | Step::Read { key, .. } => *key,
-        };
-        steps.iter().map(|step| self.scene.keys.name(key(step))).collect()
+        steps.iter().map(|step| self.scene.keys.name(step.key())).collect()
     }
 
     fn now(&self) -> Duration {

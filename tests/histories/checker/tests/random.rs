@@ -11,7 +11,7 @@ type Draft = (Vec<(Key, bool)>, (Outcome, bool), (u64, u64));
 
 fn drafts() -> impl Strategy<Value = Vec<Draft>> {
     let steps = prop::collection::vec((0..4_u32, any::<bool>()), 1..5);
-    prop::collection::vec((steps, outcomes(), (1..60_u64, 1..60_u64)), 1..60)
+    prop::collection::vec((steps, outcomes(), (1..60_u64, 1..60_u64)), 1..40)
 }
 
 /// The history of the serial execution of `drafts`, each at one instant within its time, and the final read.
@@ -64,6 +64,8 @@ fn change_reads(history: &[Operation], wanted: Key, change: impl Fn(&mut Vec<Val
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn what_a_serial_execution_explains_passes(drafts in drafts()) {
         must_pass(&run(&drafts));
