@@ -14,8 +14,10 @@ pub(super) struct Terms {
     pub(super) clients: usize,
     /// The run ends with the first round that ends later than this.
     pub(super) time: Duration,
-    /// After so long, faults stop and what was seen is judged. A round that has not had every kind of fault by then goes on until it has.
+    /// After so long, faults stop and what was seen is judged; not before every kind of fault has happened and enough was answered.
     pub(super) round: Duration,
+    /// How many operations that is, at least.
+    pub(super) answered_min: u64,
     /// What is done to the world.
     pub(super) faults: Vec<faults::Kind>,
     /// How long a fault lasts, at least and at most.
@@ -36,6 +38,7 @@ impl Terms {
             clients: 12,
             time: Duration::ZERO,
             round: Duration::from_secs(4),
+            answered_min: 1_000,
             faults: faults::Kind::all(mode),
             isolation: "strict",
             fault_time: (Duration::from_millis(50), Duration::from_millis(600)),
@@ -50,6 +53,7 @@ impl Terms {
             clients: 16,
             time,
             round: Duration::from_secs(100),
+            answered_min: 5_000,
             fault_time: (Duration::from_millis(100), Duration::from_secs(6)),
             lease: Duration::from_secs(2),
             record_age: Duration::from_secs(25),

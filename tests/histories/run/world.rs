@@ -113,7 +113,7 @@ impl World {
 fn wired(shards: &Shards, links: &[FaultProxy], weft: usize) -> Setup {
     let setup = Weft::setup(shards);
     if shards.mode() == Mode::Cluster {
-        return setup;
+        return setup.seeded_by_all(shards);
     }
     let own = links.iter().skip(weft * SHARDS).take(SHARDS);
     own.zip(shards.servers()).fold(setup, |setup, (link, server)| setup.through(link, server))
