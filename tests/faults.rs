@@ -10,7 +10,7 @@ mod durable_failover;
 mod failover;
 mod locks;
 mod lost;
-mod moves;
+pub(crate) mod moves;
 mod native;
 mod pause;
 mod refusal;

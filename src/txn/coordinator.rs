@@ -77,6 +77,13 @@ pub(super) async fn exec(
             // The next attempt waits, at the right place.
             Reason::Locked(_) => {}
             Reason::Resolved => engine.pause(tries).await,
+            // A slot that moves key by key takes no prepare until it has moved.
+            Reason::Refused(refusal) if !watching && refusal.text.starts_with(b"TRYAGAIN") => {
+                if start.elapsed() >= engine.config.lock_wait_timeout {
+                    return Err(ExecError::Unreachable);
+                }
+                engine.pause(tries).await;
+            }
             Reason::Refused(refusal) => return Err(ExecError::Refused([b"-", &refusal.text[..], b"\r\n"].concat().into())),
             Reason::ClockApart => return Err(ExecError::Rejected(error_reply::CLOCK_APART.to_owned())),
             Reason::AllLost => return Err(ExecError::Rejected(error_reply::TXN_LOST.to_owned())),
