@@ -161,6 +161,6 @@ async fn introduce(link: &Link) -> io::Result<TcpStream> {
     let replies = conn.exchange(&requests).await?;
     match replies.iter().take(required).find_map(error_text) {
         Some(text) => Err(io::Error::other(text)),
-        None => Ok(conn.into_stream()),
+        None => conn.into_stream().ok_or_else(|| io::Error::other("more replies than requests")),
     }
 }
