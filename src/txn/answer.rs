@@ -55,6 +55,8 @@ pub enum Refused {
     Ask,
     /// The server will be able to, some time later.
     Later,
+    /// The record was written by a weft of another version, and says something that this one does not understand: leave it alone.
+    Foreign,
     /// Anything else that a server says.
     Error,
     /// Not an answer that weft understands.
@@ -93,9 +95,9 @@ impl From<crate::resp::ReplyError> for Refusal {
     }
 }
 
-/// The errors that a server gives before it runs a script. `NOPERM` is among them because a decided transaction must not
+/// The errors that a server gives before it runs a script, and the one that a script gives. `NOPERM` is among them because a decided transaction must not
 /// be given up over a permission that an operator can grant.
-const CODES: [(&str, Refused); 13] = [
+const CODES: [(&str, Refused); 14] = [
     ("NOSCRIPT", Refused::NoScript),
     ("MOVED", Refused::Moved),
     ("ASK", Refused::Ask),
@@ -109,6 +111,7 @@ const CODES: [(&str, Refused); 13] = [
     ("MISCONF", Refused::Later),
     ("NOREPLICAS", Refused::Later),
     ("NOPERM", Refused::Later),
+    ("WEFTFORMAT", Refused::Foreign),
 ];
 
 /// What a script answered: a word and what belongs to it, or that a lock was in the way.

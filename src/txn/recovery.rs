@@ -29,6 +29,11 @@ pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
             match verdict {
                 Some(Verdict::Committed) => engine.counts.count(Counter::RecoveredCommitted),
                 Some(Verdict::Aborted) => engine.counts.count(Counter::RecoveredAborted),
+                // Its locks stay. Whoever waits for one looks again now and then: another proxy may understand it.
+                Some(Verdict::Foreign) => {
+                    tracing::error!(%tid, participant = %home, "the record of a transaction is of a format that this version does not know; only another version can resolve it");
+                    return tokio::time::sleep(FOREIGN_PAUSE).await;
+                }
                 Some(Verdict::Finished) | None => {}
             }
             tracing::info!(%tid, ?verdict, "resolved a transaction that was left");
@@ -128,6 +133,9 @@ impl Engine {
 
 /// Not at once: after a failover that rolls one shard back to *prepared*, the others must still show that it was committed.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// Between two looks at a record that only another version of weft can resolve.
+const FOREIGN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Records deleted by one script, so that it does not keep the shard from other clients.
 const FORGET_BATCH: usize = 500;
