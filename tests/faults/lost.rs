@@ -1,7 +1,10 @@
 //! Records that vanish between prepare and commit: what is decided is applied again, once; what nobody has applied is told as lost.
 
+use weft::txn::Script;
+
+use super::wire::{Wire, call_of};
 use super::*;
-use crate::support::{Fault, FaultProxy, Way};
+use crate::support::{Fault, FaultProxy, PATIENCE, Way, eventually};
 
 /// Two static shards behind proxies, and a transaction of `commands` that waits at both for its commits.
 fn held_at_commit(commands: impl FnOnce(&mut Client, &[String])) -> (Shards, Vec<FaultProxy>, Weft, Client, Vec<String>) {
@@ -69,4 +72,30 @@ fn a_transaction_that_all_shards_have_lost_is_applied_nowhere() {
     assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with("TXNLOST")));
     keys.iter().for_each(|key| client.must_nil(&format!("GET {key}")));
     must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_record_that_somebody_deletes_is_written_again_under_the_locks_that_are_still_there() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(queue_increments);
+    let (_, record) = shards.internal_keys().into_iter().find(|(shard, name)| *shard == 1 && kind(name) == 't').unwrap();
+    shards.servers()[1].client().must_int(&format!("DEL {record}"), 1);
+    proxies.iter().for_each(FaultProxy::release);
+    assert_eq!(client.receive(), integers([1, 1]));
+    keys.iter().for_each(|key| client.must_int(&format!("INCR {key}"), 2));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_shard_that_is_flushed_while_others_have_yet_to_prepare_gets_its_part_again() {
+    let wire = Wire::start(Mode::Static);
+    let mut client = wire.weft.client();
+    wire.proxy.set(Way::Requests, call_of(Script::Prepare), Fault::Hold);
+    send_transaction(&mut client, increments(&wire.keys));
+    wire.proxy.must_spring();
+    eventually(PATIENCE, "the first shard has prepared", || left(&wire.shards, &[]) == [(0, 't'), (0, 'x')]);
+    wire.shards.servers()[0].client().must_ok("FLUSHALL");
+    wire.proxy.release();
+    assert_eq!(client.receive(), integers([1, 1]));
+    assert_eq!(wire.on_shards(), ["1".into(), "1".into()]);
+    must_have_no_locks(&wire.shards);
 }
