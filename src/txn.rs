@@ -46,6 +46,7 @@
 //! | the proxy dies | locks outlive it; whoever meets one resolves: fence all, then commit all or abort all |
 //! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already |
 //! | all lost it | told as aborted |
+//! | a record is of a format that this version does not know | nothing is fenced or aborted; its locks stay for a version that does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
 //! # Where is what

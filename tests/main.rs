@@ -10,6 +10,7 @@ mod command_table;
 mod commands;
 mod deploy;
 mod faults;
+mod fuzz;
 mod histories;
 mod keyspace;
 mod multi;

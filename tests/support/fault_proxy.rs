@@ -51,10 +51,13 @@ struct Shared {
 struct State {
     /// They spring in this order, each once.
     traps: VecDeque<Trap>,
+    mangle: Option<Box<Mangle>>,
     holding: bool,
     ended: bool,
     streams: Vec<TcpStream>,
 }
+
+type Mangle = dyn FnMut(&[u8]) -> Vec<u8> + Send;
 
 struct Trap {
     way: Way,
@@ -97,6 +100,17 @@ impl FaultProxy {
     /// Like [`Self::set`], after `passes` others with the pattern have passed.
     pub(crate) fn set_after(&self, passes: usize, way: Way, pattern: impl AsRef<[u8]>, fault: Fault) {
         self.shared.lock().traps.push_back(Trap { way, pattern: pattern.as_ref().to_vec(), passes, fault });
+    }
+
+    /// From now on every piece of a reply goes through `mangle` before it is passed on. When less comes out, the connection is closed
+    /// behind it.
+    pub(crate) fn mangle(&self, mangle: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) {
+        self.shared.lock().mangle = Some(Box::new(mangle));
+    }
+
+    /// Ends [`Self::mangle`].
+    pub(crate) fn leave_alone(&self) {
+        self.shared.lock().mangle = None;
     }
 
     /// Waits until every fault has happened.
@@ -164,7 +178,11 @@ impl Shared {
                 Some(Fault::Append(more)) => [&chunk[..length], more].concat().into(),
                 None => Cow::from(&chunk[..length]),
             };
-            if to.write_all(&bytes).is_err() {
+            let bytes = match &mut self.lock().mangle {
+                Some(mangle) if way == Way::Replies => mangle(&bytes).into(),
+                _ => bytes,
+            };
+            if to.write_all(&bytes).is_err() || bytes.len() < length {
                 break;
             }
         }
