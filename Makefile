@@ -4,10 +4,10 @@
 # where everything is there, that costs a few milliseconds.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint clean
+.PHONY: help run test bench fuzz lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +25,10 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
 	cargo bench --bench compare -- $(ARGS)
+
+fuzz: ## Feed random bytes to what reads from clients, shards and files, each for SECONDS=60; ARGS='replies' narrows it
+	@deploy/need.sh cargo cc
+	@fuzz/run.sh $(or $(SECONDS),60) $(ARGS)
 
 lint: ## Check formatting, clippy, the documentation's links and the shell scripts
 	@deploy/need.sh cargo cc

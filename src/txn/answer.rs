@@ -177,6 +177,7 @@ mod tests {
         assert_eq!(refused(b"-ASK 3999 127.0.0.1:6381\r\n"), Some(Refused::Ask));
         assert_eq!(refused(b"-OOM allow-oom flag is not set on the script\r\n"), Some(Refused::Later));
         assert_eq!(refused(b"-READONLY\r\n"), Some(Refused::Later));
+        assert_eq!(refused(b"-WEFTFORMAT 2\r\n"), Some(Refused::Foreign));
         assert_eq!(refused(b"!11\r\nERR a\r\nb  c\r\n"), Some(Refused::Error));
         for malformed in [&b"+OK\r\n"[..], b":1\r\n", b"*0\r\n", b"*-1\r\n", b"_\r\n", b"*1\r\n:1\r\n", b"", b"*1\r\n"] {
             assert_eq!(refused(malformed), Some(Refused::Malformed), "{malformed:?}");
