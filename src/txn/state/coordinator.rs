@@ -134,6 +134,13 @@ impl Coordinator {
         matches!(self.phase, Phase::Committing)
     }
 
+    /// The same attempt with its participants numbered anew: the first is the one that was `order[0]`.
+    #[cfg(test)]
+    pub(in crate::txn) fn renumbered(mut self, order: &[usize]) -> Self {
+        self.members = order.iter().map(|at| self.members[*at].clone()).collect();
+        self
+    }
+
     fn voted(&mut self, at: usize, answer: prepare::Answer, actions: &mut Actions) {
         match answer {
             prepare::Answer::Found(State::Prepared) => self.members[at].stand = Stand::Prepared,

@@ -102,6 +102,14 @@ impl Resolver {
         (self, actions)
     }
 
+    /// The same resolution with its participants renamed, in the order of their new names.
+    #[cfg(test)]
+    pub(in crate::txn) fn renamed(mut self, name: impl Fn(&Participant) -> Participant) -> Self {
+        self.members.iter_mut().for_each(|member| member.participant = name(&member.participant));
+        self.members.sort_by(|one, other| one.participant.cmp(&other.participant));
+        self
+    }
+
     fn fence_all(&mut self, participants: Vec<Participant>, actions: &mut Actions) {
         self.phase = Phase::Fencing;
         self.members = participants.into_iter().map(|participant| Member { participant, keys: Vec::new(), state: None }).collect();
