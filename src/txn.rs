@@ -48,6 +48,7 @@
 //! | all lost it | told as aborted |
 //! | too few replicas confirm a vote in time, where that is asked for | it counts, and the client is told `TXNUNCONFIRMED` (`durable.rs`) |
 //! | a lock is left without its record | whoever meets it after its lease takes it away ([`unlock`]); the sweeper does |
+//! | a record is of a format that this version does not know | nothing is fenced or aborted; its locks stay for a version that does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
 //! # Where is what

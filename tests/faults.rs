@@ -2,18 +2,24 @@
 //! finds no lock that stays.
 //!
 //! Every test runs real servers and at least one weft; most a second one, which has to live with what the first left behind. Deaths are
-//! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
+//! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`, wrong clocks by a `Clock`. What is answered where, fault by fault and
+//! phase by phase, stands in `faults/matrix.rs`.
 
+mod clock;
 mod crash;
+mod desync;
 mod durable;
 mod durable_failover;
 mod failover;
+mod forgotten;
 mod locks;
 mod lost;
+mod matrix;
 pub(crate) mod moves;
 mod native;
 mod pause;
 mod refusal;
+mod resolvers;
 mod sweep;
 mod wire;
 

@@ -186,7 +186,8 @@ async fn introduce(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
         Some(text) => Err(io::Error::other(text)),
         None => {
             let run = replies.last().and_then(|info| Run::read(&link.address, info));
-            Ok((conn.into_stream(), run))
+            let stream = conn.into_stream().ok_or_else(|| io::Error::other("more replies than requests"))?;
+            Ok((stream, run))
         }
     }
 }

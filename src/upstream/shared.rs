@@ -226,6 +226,8 @@ impl SharedConn {
         while done < input.buf.len() {
             let frame = match input.scanner.scan(&input.buf[done..]) {
                 Ok(Some(len)) => &input.buf[done..done + len],
+                // The beginning of something that nobody has asked for would be taken for the next request's reply.
+                Ok(None) if input.buf[done] != b'>' && self.state.borrow().pending.is_empty() => return Err(Desync),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a shard sent a malformed reply");

@@ -92,7 +92,7 @@ fn die_at_each_step(mode: Mode) {
 
 /// The survivor's clients, one for each key and all at once, see the same on all of them and can write them.
 #[track_caller]
-fn must_be_all_or_nothing(survivor: &Weft, keys: &[String], expected: Option<bool>, context: &str) {
+pub(super) fn must_be_all_or_nothing(survivor: &Weft, keys: &[String], expected: Option<bool>, context: &str) {
     let mut clients: Vec<Client> = keys.iter().map(|_| survivor.client()).collect();
     let mut call_all = |verb: &str| -> Vec<Reply> {
         clients.iter_mut().zip(keys).for_each(|(client, key)| client.send(&format!("{verb} {key}")));

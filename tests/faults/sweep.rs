@@ -35,7 +35,7 @@ fn a_tombstone_and_other_databases_are_swept_too() {
     let keys = keys(&shards, 2, "k");
     let mut client = shards.servers()[0].client();
     client.must_ok("SELECT 3");
-    client.must_int("HSET __weft:t:1-2-3-4 state aborted time 1", 2);
+    client.must_int("HSET __weft:t:1-2-3-4 state aborted format 1 time 1", 3);
     let mut doomed = setup(&shards).env("WEFT_FAILPOINT", "before-commit").start();
     let mut other = doomed.client();
     other.must_ok("SELECT 3");
