@@ -14,6 +14,7 @@ mod faults;
 mod histories;
 mod keyspace;
 mod multi;
+mod operators;
 mod pubsub;
 mod python;
 mod readme;
