@@ -51,7 +51,7 @@
 //! # Where is what
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
-//!   inspect), [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//!   inspect), [`forget`], [`guarded`]. [`gate`]: one key that stands for all locks of a participant. Their scripts are in `lua/`, put together by [`Script`].
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -78,6 +78,7 @@ pub mod abort;
 pub mod commit;
 pub mod fence;
 pub mod forget;
+pub mod gate;
 pub mod guarded;
 pub mod internal_keys;
 pub mod lock;

@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::shared::{ReplySink, SharedConn};
 use crate::resp::Request;
@@ -18,21 +19,22 @@ use crate::resp::Request;
 /// # Errors
 /// When the connection could not be made or was lost: then no reply is known, see [`UpstreamError`].
 pub async fn call(conn: &SharedConn, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
-    let call = Rc::new(Call { state: RefCell::new(State { frames: Vec::with_capacity(requests.len()), failure: None, waker: None }) });
+    let call = Call::of(requests.len());
     let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
     conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
-    poll_fn(|cx| {
-        let mut state = call.state.borrow_mut();
-        if let Some(error) = state.failure {
-            return Poll::Ready(Err(error));
-        }
-        if state.frames.len() == requests.len() {
-            return Poll::Ready(Ok(std::mem::take(&mut state.frames)));
-        }
-        state.waker = Some(cx.waker().clone());
-        Poll::Pending
-    })
-    .await
+    call.answered(requests.len()).await?.ok_or(UpstreamError::NotSent)
+}
+
+/// Sends `requests` on `conn`, which has just said that it is ready, in one step with others, and returns the reply frame of each. `None`
+/// says that nothing ran.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_armed(conn: &ArmedConn, requests: &[Request]) -> Result<Option<Vec<Bytes>>, UpstreamError> {
+    let call = Call::of(requests.len());
+    let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
+    conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
+    call.answered(requests.len()).await
 }
 
 /// Collects the frames of one [`call`]; the connection holds one end, the caller's future the other.
@@ -43,10 +45,34 @@ struct Call {
 struct State {
     frames: Vec<Bytes>,
     failure: Option<UpstreamError>,
+    gated: bool,
     waker: Option<Waker>,
 }
 
 impl Call {
+    fn of(frames: usize) -> Rc<Self> {
+        Rc::new(Self { state: RefCell::new(State { frames: Vec::with_capacity(frames), failure: None, gated: false, waker: None }) })
+    }
+
+    /// The `count` frames, or `None` if a gate was closed.
+    async fn answered(&self, count: usize) -> Result<Option<Vec<Bytes>>, UpstreamError> {
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if let Some(error) = state.failure {
+                return Poll::Ready(Err(error));
+            }
+            if state.gated {
+                return Poll::Ready(Ok(None));
+            }
+            if state.frames.len() == count {
+                return Poll::Ready(Ok(Some(std::mem::take(&mut state.frames))));
+            }
+            state.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.borrow_mut();
         change(&mut state);
@@ -64,5 +90,9 @@ impl ReplySink for Call {
 
     fn failed(&self, _ticket: u64, error: UpstreamError) {
         self.change(|state| state.failure = Some(error));
+    }
+
+    fn gated(&self, _ticket: u64) {
+        self.change(|state| state.gated = true);
     }
 }

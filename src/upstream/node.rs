@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
@@ -27,6 +29,7 @@ pub struct Node {
     config: UpstreamConfig,
     counts: Arc<WorkerMetrics>,
     shared: RefCell<SmallVec<[Shared; 2]>>,
+    armed: RefCell<SmallVec<[Armed; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
     subscriber: RefCell<Option<Rc<Subscriber>>>,
     leases: Arc<Semaphore>,
@@ -34,6 +37,9 @@ pub struct Node {
 
 /// A shared connection, beside the database and the protocol version that it is for.
 type Shared = (u32, Proto, Rc<SharedConn>);
+
+/// An armed connection, likewise.
+type Armed = (u32, Proto, Rc<ArmedConn>);
 
 impl Node {
     /// A node that is not connected to yet.
@@ -45,6 +51,7 @@ impl Node {
             config,
             counts,
             shared: RefCell::default(),
+            armed: RefCell::default(),
             idle: RefCell::default(),
             subscriber: RefCell::default(),
             leases,
@@ -64,6 +71,17 @@ impl Node {
         }
         let conn = SharedConn::open(self.link(db, proto));
         shared.push((db, proto, Rc::clone(&conn)));
+        conn
+    }
+
+    /// The connection for writes to database `db`, whose gate is watched and looked at by `tail`.
+    pub fn armed(&self, db: u32, proto: Proto, tail: &Bytes) -> Rc<ArmedConn> {
+        let mut armed = self.armed.borrow_mut();
+        if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto) {
+            return Rc::clone(conn);
+        }
+        let conn = ArmedConn::open(self.link(db, proto), tail.clone());
+        armed.push((db, proto, Rc::clone(&conn)));
         conn
     }
 
@@ -102,12 +120,14 @@ impl Node {
     /// Gives up shared connections, and the one that listens, that have not answered for the configured time. To be called now and then.
     pub fn watch(&self, now: Instant) {
         self.shared.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
+        self.armed.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
         self.subscriber.borrow().iter().for_each(|subscriber| subscriber.watch(now, self.config.reply_timeout));
     }
 
-    /// Ends all shared connections and the one that listens, and forgets the idle ones: the topology no longer names this node.
+    /// Ends all shared and armed connections and the one that listens, and forgets the idle ones: the topology no longer names this node.
     pub fn close(&self) {
         self.shared.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
+        self.armed.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
         self.subscriber.take().iter().for_each(|subscriber| subscriber.close());
         self.idle.borrow_mut().clear();
     }
