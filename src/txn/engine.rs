@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use super::batch::Batch;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::latch::Latches;
 use super::lock::LockKeys;
+use super::one_phase;
 use super::part::{self, Part, Way, divide};
 use super::participant::Participant;
 use super::recovery::Forgettable;
+use super::turn::{self, Companies};
 use super::watch::Watch;
-use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::metrics::{Counter, WorkerMetrics};
 use crate::resp::{Limits, Proto, Request};
@@ -28,6 +30,8 @@ use crate::upstream::Upstreams;
 
 /// Carries out transactions and the commands that owe them something.
 pub struct Engine {
+    /// Itself, for tasks that outlive who began them.
+    pub(super) this: Weak<Self>,
     pub(super) upstreams: Rc<Upstreams>,
     pub(super) topology: Topology,
     pub(super) config: TransactionConfig,
@@ -37,6 +41,10 @@ pub struct Engine {
     pub(super) tasks: RefCell<JoinSet<()>>,
     /// Transactions of others that this worker is bringing to their end.
     pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Shared by all workers.
+    pub(super) latches: Arc<Latches>,
+    /// Transactions that wait for their turn together.
+    pub(super) companies: Companies,
     /// Committed transactions whose records will be deleted.
     pub(super) forgettable: RefCell<Forgettable>,
     /// What clients may send.
@@ -54,16 +62,27 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of worker number `worker`, which counts in `counts`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize, counts: Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self {
+    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`. `latches`
+    /// are those of all workers.
+    pub fn new(
+        upstreams: Rc<Upstreams>,
+        topology: Topology,
+        config: &Config,
+        ids: TxnIds,
+        counts: Arc<WorkerMetrics>,
+        latches: Arc<Latches>,
+    ) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             upstreams,
             topology,
             config: config.transactions.clone(),
             counts,
-            ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
+            ids: RefCell::new(ids),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
+            latches,
+            companies: RefCell::default(),
             forgettable: RefCell::default(),
             limits: Limits {
                 bulk_bytes_max: u32::try_from(config.limits.bulk_bytes_max).unwrap_or(u32::MAX),
@@ -141,7 +160,7 @@ impl Engine {
             return match () {
                 () if same => self.counted(self.batch(&commands, proto).await.map(Executed::Replies)),
                 () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
-                () => coordinator::exec(self, divide(commands), None, proto).await,
+                () => turn::exec(self, divide(commands), None, proto).await,
             };
         };
         if watch.is_broken(&self.upstreams, proto) {
@@ -157,7 +176,7 @@ impl Engine {
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
                 self.counted(watch.exec_alone(&batch, way, proto).await)
             }
-            _ => coordinator::exec(self, parts, Some(watch), proto).await,
+            _ => turn::exec(self, parts, Some(watch), proto).await,
         }
     }
 
@@ -179,7 +198,7 @@ impl Engine {
     pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
         let mut parts = divide(commands);
         parts.values_mut().for_each(|part| part.absent = true);
-        match coordinator::exec(self, parts, None, proto).await? {
+        match turn::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(Some(replies)),
             Executed::WatchBroken => Ok(None),
         }
