@@ -55,6 +55,7 @@
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - [`gate`]: one key that stands for all locks of a participant.
 //! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
@@ -87,6 +88,7 @@ pub mod abort;
 pub mod commit;
 pub mod fence;
 pub mod forget;
+pub mod gate;
 pub mod guarded;
 pub mod internal_keys;
 pub mod lock;

@@ -150,7 +150,7 @@ fn a_coordinator_that_dies_while_it_gives_way_has_applied_nothing() {
             client.must_be_closed();
             must_be_all_or_nothing(&survivor, &[free], Some(false), failpoint);
         }
-        let locks: Vec<_> = shards.internal_keys().into_iter().filter(|(_, name)| kind(name) != 't').collect();
+        let locks: Vec<_> = shards.internal_keys().into_iter().filter(|(_, name)| kind(name) == 'x').collect();
         assert_eq!(locks.len(), 2, "{locks:?}");
         assert_eq!(shards.servers()[2].client().call(&format!("EXISTS {held}")), Reply::Integer(0));
     }

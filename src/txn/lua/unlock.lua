@@ -6,7 +6,8 @@
 local record, tid, count = KEYS[1], ARGV[1], 0
 local state, format = unpack(redis.call('HMGET', record, 'state', 'format'))
 if state ~= 'prepared' and (format == FORMAT or redis.call('EXISTS', record) == 0) then
-  for i = 2, #KEYS, 3 do
+  redis.call('SREM', KEYS[#KEYS], tid)
+  for i = 2, #KEYS - 1, 3 do
     local x, s = KEYS[i], KEYS[i + 1]
     if redis.call('TYPE', x).ok == 'string' and string.match(redis.call('GET', x), '^%S+') == tid then
       count = count + redis.call('DEL', x)
