@@ -76,6 +76,7 @@ mod wait;
 
 pub mod abort;
 pub mod commit;
+pub mod compute;
 pub mod fence;
 pub mod forget;
 pub mod guarded;

@@ -41,6 +41,9 @@ pub struct Engine {
     pub(super) forgettable: RefCell<Forgettable>,
     /// What clients may send.
     pub limits: Limits,
+    /// Connections that may be held by those who compute over several participants, and how many there are of them.
+    pub(super) computing: tokio::sync::Semaphore,
+    pub(super) computing_max: usize,
     now: Cell<Instant>,
 }
 
@@ -56,6 +59,8 @@ pub enum Executed {
 impl Engine {
     /// The engine of worker number `worker`, which counts in `counts`, over the connections in `upstreams`.
     pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+        // The other half is for everybody else.
+        let computing_max = config.upstream.leased_connections_max.div_ceil(2);
         Rc::new(Self {
             upstreams,
             topology,
@@ -70,6 +75,8 @@ impl Engine {
                 inline_bytes_max: u32::try_from(config.limits.inline_bytes_max).unwrap_or(u32::MAX),
                 ..Limits::default()
             },
+            computing: tokio::sync::Semaphore::new(computing_max),
+            computing_max,
             now: Cell::new(Instant::now()),
         })
     }

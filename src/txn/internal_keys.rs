@@ -40,6 +40,11 @@ pub fn tid_of(key: &[u8]) -> Option<TxnId> {
     std::str::from_utf8(rest.strip_prefix(b"t:")?).ok()?.parse().ok()
 }
 
+/// What `key` is called while a server computes on a copy of it: made and deleted in one step.
+pub fn copy(participant: &Participant, key: &[u8]) -> Bytes {
+    internal(participant, b"c:", key)
+}
+
 /// A key that is written and deleted in one step, so that there is something to wait for the replication of.
 pub fn trace(participant: &Participant) -> Bytes {
     internal(participant, b"w:", b"")
