@@ -5,10 +5,12 @@
 //! chosen by `WEFT_FAILPOINT`, faults of the wire by a `FaultProxy`.
 
 mod crash;
+mod durable;
+mod durable_failover;
 mod failover;
 mod locks;
 mod lost;
-mod moves;
+pub(crate) mod moves;
 mod native;
 mod pause;
 mod refusal;

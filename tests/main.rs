@@ -8,11 +8,13 @@
 mod blocking;
 mod command_table;
 mod commands;
+mod contention;
 mod deploy;
 mod faults;
 mod histories;
 mod keyspace;
 mod multi;
+mod operators;
 mod pubsub;
 mod python;
 mod readme;

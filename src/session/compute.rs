@@ -39,7 +39,7 @@ impl Context {
             return Err(ExecError::Rejected(error_reply::script_in_computed(script.spec.name)));
         }
         let executed = self.engine.compute(commands.clone(), watch, proto).await;
-        if matches!(executed, Ok(Executed::Replies(_))) {
+        if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
             for command in &commands {
                 let written = command.keys.iter().filter(|(key, _)| key.access == Access::Write);
                 written.for_each(|(key, place)| self.waiting.ring(place.db, &command.request.arg_bytes(key.index as usize)));

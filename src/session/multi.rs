@@ -16,8 +16,8 @@ use crate::command::{Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
-use crate::txn::Executed;
 use crate::txn::compute::Spread;
+use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
 pub(super) struct Queue {
@@ -184,7 +184,7 @@ impl Session {
         } else {
             let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
             let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
-            if matches!(executed, Ok(Executed::Replies(_))) {
+            if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
                 commands.iter().for_each(|command| context.ring(command));
             }
             executed
@@ -197,7 +197,9 @@ impl Session {
                 context.counts.count(Counter::WatchAborts);
                 self.reply(|reply| reply.null_array());
             }
-            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
+            Err(error) => {
+                self.reply(|reply| rescue::transaction(reply, &error));
+            }
         }
     }
 

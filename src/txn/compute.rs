@@ -94,7 +94,7 @@ impl Engine {
         let (start, watching) = (Instant::now(), watch.is_some());
         let writes = watching || commands.iter().any(Spread::writes);
         let items = items(&commands);
-        let _turn = if writes { Some(self.turn(&items).await?) } else { None };
+        let _turn = if writes { Some(self.place_among_computing(&items).await?) } else { None };
         let (mut watch, mut tries) = (watch, 0);
         loop {
             let round = match writes {
@@ -118,7 +118,7 @@ impl Engine {
 
     /// Waits until there are connections enough to watch all `items`. Each who computes holds one for each participant; those who
     /// would wait for each other's last one wait here instead, holding none.
-    async fn turn(&self, items: &[Item]) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
+    async fn place_among_computing(&self, items: &[Item]) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
         let mut places: BTreeMap<ShardId, Vec<Place>> = BTreeMap::new();
         items.iter().for_each(|item| places.entry(item.place.shard).or_default().push(item.place));
         let most = places.values_mut().map(|places| {

@@ -74,6 +74,13 @@ impl Server {
         &mut self.process
     }
 
+    /// Changes an option now and for every start from now on.
+    #[track_caller]
+    pub(crate) fn set_option(&mut self, name: &str, value: &str) {
+        self.client().must_ok(&["CONFIG", "SET", name, value]);
+        self.options.extend([format!("--{name}"), value.to_owned()]);
+    }
+
     /// Kills it, and starts it again where it was, with nothing but what its options made it keep.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
