@@ -5,10 +5,10 @@
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MINUTES := 4
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model soak bench lint clean
+.PHONY: help run test model soak bench fuzz lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -34,6 +34,10 @@ soak: ## Check histories while everything breaks, half of MINUTES=n on each kind
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
 	cargo bench --bench compare -- $(ARGS)
+
+fuzz: ## Feed random bytes to what reads from clients, shards and files, each for SECONDS=60; ARGS='replies' narrows it
+	@deploy/need.sh cargo cc
+	@fuzz/run.sh $(or $(SECONDS),60) $(ARGS)
 
 lint: ## Check formatting, clippy, the documentation's links and the shell scripts
 	@deploy/need.sh cargo cc

@@ -48,12 +48,14 @@
 //! | all lost it | told as aborted |
 //! | too few replicas confirm a vote in time, where that is asked for | it counts, and the client is told `TXNUNCONFIRMED` (`durable.rs`) |
 //! | a lock is left without its record | whoever meets it after its lease takes it away ([`unlock`]); the sweeper does |
+//! | a record is of a format that this version does not know | nothing is fenced or aborted; its locks stay for a version that does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
 //! # Where is what
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - [`gate`]: one key that stands for all locks of a participant.
 //! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
@@ -87,6 +89,7 @@ pub mod commit;
 pub mod compute;
 pub mod fence;
 pub mod forget;
+pub mod gate;
 pub mod guarded;
 pub mod internal_keys;
 pub mod lock;

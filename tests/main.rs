@@ -11,6 +11,7 @@ mod commands;
 mod contention;
 mod deploy;
 mod faults;
+mod fuzz;
 mod histories;
 mod keyspace;
 mod multi;

@@ -11,11 +11,11 @@ use super::batch::Batch;
 use super::engine::Engine;
 use super::error::ExecError;
 use super::participant::Participant;
-use super::{Locked, part};
+use super::{Locked, gate, part};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, Node, Run, UpstreamError, call_noting};
+use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_noting};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -121,6 +121,11 @@ impl Target {
         }
         self.call(proto, std::slice::from_ref(load)).await?;
         Ok(self.call(proto, std::slice::from_ref(request)).await?.remove(0))
+    }
+
+    /// The connection for writes under a watch on the gate; none in a cluster.
+    pub(super) fn armed(&self, proto: Proto) -> Option<Rc<ArmedConn>> {
+        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, gate::watch_and_look()))
     }
 
     /// A connection of its own to the node.

@@ -79,7 +79,7 @@ pub(super) async fn exec(
             Reason::Resolved => engine.pause(tries).await,
             // A slot that moves key by key takes no prepare until it has moved.
             Reason::Refused(refusal) if !watching && refusal.text.starts_with(b"TRYAGAIN") => {
-                if start.elapsed() >= engine.config.lock_wait_timeout {
+                if Instant::now() >= deadline {
                     return Err(ExecError::Unreachable);
                 }
                 engine.pause(tries).await;

@@ -87,7 +87,7 @@ impl Member {
             Refused::Moved => {
                 engine.follow(Redirect::Refresh, tries).await;
             }
-            Refused::Later | Refused::Error | Refused::Malformed => {
+            Refused::Later | Refused::Foreign | Refused::Error | Refused::Malformed => {
                 engine.topology.request_refresh();
                 engine.pause(tries).await;
             }

@@ -157,8 +157,10 @@ impl Engine {
         let Some(first) = commands.first() else { return Ok((Vec::new(), None)) };
         let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
+        let may_arm = way != Way::Read && !commands.iter().any(Routed::is_script);
         self.persist(&batch, async |target| {
             let attempt = match way {
+                _ if may_arm && let Some(attempt) = one_phase::armed(&target, proto, &batch).await => attempt,
                 Way::Read => one_phase::read(&target, proto, &batch, self.config.lock_wait_timeout).await,
                 Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
                 Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,

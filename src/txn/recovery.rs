@@ -28,9 +28,12 @@ use crate::upstream::Node;
 /// lock: whoever meets it next goes on.
 pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant, met: Vec<KeyLock>) {
     match begin(engine, tid, home, met) {
-        Some(Resolving { released, .. }) => {
-            // An error says that it ended without.
-            let _ = released.await;
+        // An error says that it ended without.
+        Some(Resolving { released, ended }) => {
+            if released.await.is_err() && ended.await == Ok(Verdict::Foreign) {
+                // Its locks stay. Whoever waits for one looks again now and then: another proxy may understand it.
+                tokio::time::sleep(FOREIGN_PAUSE).await;
+            }
         }
         None => engine.pause(3).await,
     }
@@ -57,6 +60,9 @@ pub(super) fn begin(engine: &Engine, tid: TxnId, home: &Participant, met: Vec<Ke
                 match verdict {
                     Some(Verdict::Committed) => engine.counts.count(Counter::RecoveredCommitted),
                     Some(Verdict::Aborted) => engine.counts.count(Counter::RecoveredAborted),
+                    Some(Verdict::Foreign) => {
+                        tracing::error!(%tid, participant = %home, "the record of a transaction is of a format that this version does not know; only another version can resolve it");
+                    }
                     Some(Verdict::Finished) | None => {}
                 }
                 tracing::info!(%tid, ?verdict, "resolved a transaction that was left");
@@ -194,6 +200,9 @@ impl Engine {
 
 /// Not at once: after a failover that rolls one shard back to *prepared*, the others must still show that it was committed.
 const FORGET_AFTER: Duration = Duration::from_secs(5);
+
+/// Between two looks at a record that only another version of weft can resolve.
+const FOREIGN_PAUSE: Duration = Duration::from_millis(500);
 
 /// Records deleted by one script, so that it does not keep the shard from other clients.
 const FORGET_BATCH: usize = 500;

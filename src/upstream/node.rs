@@ -6,10 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
@@ -29,6 +31,7 @@ pub struct Node {
     config: UpstreamConfig,
     counts: Arc<WorkerMetrics>,
     shared: RefCell<SmallVec<[Shared; 2]>>,
+    armed: RefCell<SmallVec<[Armed; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
     subscriber: RefCell<Option<Rc<Subscriber>>>,
     rounds: RefCell<Option<Rc<Rounds>>>,
@@ -40,6 +43,9 @@ pub struct Node {
 /// A shared connection, beside the database and the protocol version that it is for.
 type Shared = (u32, Proto, Rc<SharedConn>);
 
+/// An armed connection, likewise.
+type Armed = (u32, Proto, Rc<ArmedConn>);
+
 impl Node {
     /// A node that is not connected to yet.
     pub fn new(address: NodeAddr, handshake: Handshake, config: UpstreamConfig, counts: Arc<WorkerMetrics>) -> Rc<Self> {
@@ -50,6 +56,7 @@ impl Node {
             config,
             counts,
             shared: RefCell::default(),
+            armed: RefCell::default(),
             idle: RefCell::default(),
             subscriber: RefCell::default(),
             rounds: RefCell::default(),
@@ -71,6 +78,17 @@ impl Node {
         }
         let conn = SharedConn::open(self.link(db, proto));
         shared.push((db, proto, Rc::clone(&conn)));
+        conn
+    }
+
+    /// The connection for writes to database `db`, whose gate is watched and looked at by `tail`.
+    pub fn armed(&self, db: u32, proto: Proto, tail: &Bytes) -> Rc<ArmedConn> {
+        let mut armed = self.armed.borrow_mut();
+        if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto) {
+            return Rc::clone(conn);
+        }
+        let conn = ArmedConn::open(self.link(db, proto), tail.clone());
+        armed.push((db, proto, Rc::clone(&conn)));
         conn
     }
 
@@ -122,6 +140,7 @@ impl Node {
     /// Gives up connections, other than leased ones, that have not answered for the configured time. To be called now and then.
     pub fn watch(&self, now: Instant) {
         self.shared.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
+        self.armed.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
         self.subscriber.borrow().iter().for_each(|subscriber| subscriber.watch(now, self.config.reply_timeout));
         self.rounds.borrow().iter().for_each(|rounds| rounds.watch(now, self.config.reply_timeout));
     }
@@ -129,6 +148,7 @@ impl Node {
     /// Ends all connections but those on loan: the topology no longer names this node.
     pub fn close(&self) {
         self.shared.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
+        self.armed.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
         self.subscriber.take().iter().for_each(|subscriber| subscriber.close());
         self.closed.set(true);
         self.rounds.borrow().iter().for_each(|rounds| rounds.close());
@@ -186,7 +206,8 @@ async fn introduce(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
         Some(text) => Err(io::Error::other(text)),
         None => {
             let run = replies.last().and_then(|info| Run::read(&link.address, info));
-            Ok((conn.into_stream(), run))
+            let stream = conn.into_stream().ok_or_else(|| io::Error::other("more replies than requests"))?;
+            Ok((stream, run))
         }
     }
 }

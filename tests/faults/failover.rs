@@ -17,7 +17,7 @@ fn left_prepared() -> (Shards, Server, Weft, Vec<String>) {
     send_transaction(&mut doomed.client(), increments(&keys));
     doomed.process().must_exit();
     let mut client = replica.client();
-    eventually(PATIENCE, "the record is replicated", || client.call("DBSIZE") == Reply::Integer(2));
+    eventually(PATIENCE, "the record is replicated", || client.call("DBSIZE") == Reply::Integer(3));
     (shards, replica, survivor, keys)
 }
 

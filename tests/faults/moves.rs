@@ -3,7 +3,7 @@
 use weft::slot::Slot;
 
 use super::*;
-use crate::support::Server;
+use crate::support::{PATIENCE, Server, eventually};
 
 /// A slot on its way from one node of a cluster to another, key by key, as `redis-cli --cluster reshard` moves it.
 pub(crate) struct Move<'a> {
@@ -137,5 +137,26 @@ fn a_watch_on_a_slot_that_has_moved_is_broken() {
     send_transaction(&mut client, increments(&keys));
     assert_eq!(client.receive(), Reply::NilArray);
     client.must_reply(&format!("MGET {} {}", keys[0], keys[1]), Reply::Array(vec![Reply::Nil, Reply::Nil]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_transaction_that_is_prepared_moves_with_its_slot_when_that_moves_in_one_piece() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Valkey, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = setup(&shards).start();
+    let mut doomed = setup(&shards).env("WEFT_FAILPOINT", "before-commit").start();
+    send_transaction(&mut doomed.client(), increments(&keys));
+    doomed.process().must_exit();
+    let (slot, servers) = (Slot::of(keys[1].as_bytes()).index(), shards.servers());
+    servers[1].client().must_ok(&format!("CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {}", id(&servers[2])));
+    let mut client = weft.client();
+    client.must_int(&format!("INCR {}", keys[0]), 2);
+    client.must_int(&format!("INCR {}", keys[1]), 2);
+    let mut target = servers[2].client();
+    eventually(PATIENCE, "the slot has moved", || target.call(&format!("GET {}", keys[1])) == Reply::from("2"));
+    // And one that begins afterwards.
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([3, 3]));
     must_have_no_locks(&shards);
 }

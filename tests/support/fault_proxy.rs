@@ -1,9 +1,10 @@
 //! A TCP proxy that breaks things at a chosen moment: it passes bytes between weft and a shard until those that a [`Fault`] waits for
-//! come along, and then holds them back or cuts the connection instead of passing them on.
+//! come along, and then holds them back, cuts the connection instead of passing them on, or adds to them.
 //!
 //! What is held or cut never reaches the other side: a request cut here was not executed, a reply cut here was. So the tests know what
 //! happened at the shard without a race.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -28,6 +29,10 @@ pub(crate) enum Fault {
     Cut,
     /// They, and what follows them on the connection, wait until [`FaultProxy::release`].
     Hold,
+    /// These bytes are slipped in before them.
+    Insert(&'static [u8]),
+    /// These bytes come right behind them.
+    Append(&'static [u8]),
 }
 
 /// A proxy before one server.
@@ -46,12 +51,15 @@ struct Shared {
 struct State {
     /// They spring in this order, each once.
     traps: VecDeque<Trap>,
+    mangle: Option<Box<Mangle>>,
     holding: bool,
     ended: bool,
     /// Both streams of each connection, for whoever cuts it, by a number that tells connections apart.
     streams: HashMap<u64, [TcpStream; 2]>,
     connections: u64,
 }
+
+type Mangle = dyn FnMut(&[u8]) -> Vec<u8> + Send;
 
 struct Trap {
     way: Way,
@@ -94,6 +102,17 @@ impl FaultProxy {
     /// Like [`Self::set`], after `passes` others with the pattern have passed.
     pub(crate) fn set_after(&self, passes: usize, way: Way, pattern: impl AsRef<[u8]>, fault: Fault) {
         self.shared.lock().traps.push_back(Trap { way, pattern: pattern.as_ref().to_vec(), passes, fault });
+    }
+
+    /// From now on every piece of a reply goes through `mangle` before it is passed on. When less comes out, the connection is closed
+    /// behind it.
+    pub(crate) fn mangle(&self, mangle: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) {
+        self.shared.lock().mangle = Some(Box::new(mangle));
+    }
+
+    /// Ends [`Self::mangle`].
+    pub(crate) fn leave_alone(&self) {
+        self.shared.lock().mangle = None;
     }
 
     /// Waits until every fault has happened.
@@ -164,12 +183,21 @@ impl Shared {
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut chunk = vec![0; 1 << 20];
         while let Ok(length @ 1..) = from.read(&mut chunk) {
-            match self.spring(way, &chunk[..length]) {
+            let bytes = match self.spring(way, &chunk[..length]) {
                 Some(Fault::Cut) => break,
-                Some(Fault::Hold) => drop(self.released.wait_while(self.lock(), |state| state.holding).unwrap()),
-                None => {}
-            }
-            if to.write_all(&chunk[..length]).is_err() {
+                Some(Fault::Hold) => {
+                    drop(self.released.wait_while(self.lock(), |state| state.holding).unwrap());
+                    Cow::from(&chunk[..length])
+                }
+                Some(Fault::Insert(more)) => [more, &chunk[..length]].concat().into(),
+                Some(Fault::Append(more)) => [&chunk[..length], more].concat().into(),
+                None => Cow::from(&chunk[..length]),
+            };
+            let bytes = match &mut self.lock().mangle {
+                Some(mangle) if way == Way::Replies => mangle(&bytes).into(),
+                _ => bytes,
+            };
+            if to.write_all(&bytes).is_err() || bytes.len() < length {
                 break;
             }
         }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use weft::slot::{SLOT_COUNT, Slot};
 use weft::txn::{Participant, internal_keys};
 
-use super::{FaultProxy, Flavor, PATIENCE, Reply, Server, eventually, free_port};
+use super::{Clock, FaultProxy, Flavor, PATIENCE, Reply, Server, eventually, free_port};
 
 /// Who knows where the slots are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,16 @@ impl Shards {
         Self { mode: Mode::Static, servers: (0..count).map(|_| Server::start(flavor, options)).collect() }
     }
 
+    /// A shard for each of `clocks`, which it lives by.
+    #[track_caller]
+    pub(crate) fn with_clocks(mode: Mode, clocks: impl IntoIterator<Item = Clock>) -> Self {
+        let clocks = clocks.into_iter().map(Some);
+        match mode {
+            Mode::Static => Self { mode, servers: clocks.map(|clock| Server::start_with(Flavor::Redis, &[], clock)).collect() },
+            Mode::Cluster => Self::cluster_of(clocks.map(|clock| node(Flavor::Redis, &[], clock)).collect()),
+        }
+    }
+
     /// A cluster of primaries.
     #[track_caller]
     pub(crate) fn cluster(flavor: Flavor, count: usize) -> Self {
@@ -67,7 +77,11 @@ impl Shards {
     /// A cluster of primaries, with options of their command line.
     #[track_caller]
     pub(crate) fn cluster_with(flavor: Flavor, count: usize, options: &[&str]) -> Self {
-        let servers = (0..count).map(|_| node(flavor, options)).collect();
+        Self::cluster_of((0..count).map(|_| node(flavor, options, None)).collect())
+    }
+
+    #[track_caller]
+    fn cluster_of(servers: Vec<Server>) -> Self {
         let shards = Self { mode: Mode::Cluster, servers };
         for (index, server) in shards.servers.iter().enumerate() {
             let (slots, first) = (shards.slots(index), shards.servers[0].address());
@@ -98,7 +112,7 @@ impl Shards {
     /// Adds a replica of the node at `index`, and waits until it has everything.
     #[track_caller]
     pub(crate) fn replica_of(&self, index: usize, flavor: Flavor) -> Server {
-        let (replica, first, primary) = (node(flavor, &[]), &self.servers[0], &self.servers[index]);
+        let (replica, first, primary) = (node(flavor, &[], None), &self.servers[0], &self.servers[index]);
         let id = primary.client().call("CLUSTER MYID").text().expect("a node has an id");
         let mut client = replica.client();
         client.must_ok(&format!("CLUSTER MEET {} {} {}", first.address().ip(), first.address().port(), bus_port(first)));
@@ -182,12 +196,12 @@ impl Shards {
     }
 }
 
-fn node(flavor: Flavor, options: &[&str]) -> Server {
+fn node(flavor: Flavor, options: &[&str], clock: Option<Clock>) -> Server {
     let bus = free_port().to_string();
     let cluster =
         ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1", "--cluster-node-timeout", "5000"];
     // A replica need not wait for others that want to be copied to as well.
-    Server::start(flavor, &[&cluster, &["--repl-diskless-sync-delay", "0"], options].concat())
+    Server::start_with(flavor, &[&cluster[..], &["--repl-diskless-sync-delay", "0"], options].concat(), clock)
 }
 
 fn bus_port(server: &Server) -> String {

@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
+use super::{Client, Clock, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
 
 /// A running proxy.
 pub(crate) struct Weft {
@@ -98,6 +98,12 @@ impl Setup {
     /// Sets a variable of its environment: `("WEFT_FAILPOINT", "…")`.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets it live by `clock`.
+    pub(crate) fn by(mut self, clock: &Clock) -> Self {
+        self.environment.extend(clock.environment());
         self
     }
 
