@@ -4,10 +4,11 @@
 # where everything is there, that costs a few milliseconds.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+MINUTES := 4
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model bench fuzz lint clean
+.PHONY: help run test model soak bench fuzz lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +26,10 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 model: ## Explore the larger worlds of the models of the commit protocol; prints how many states each has
 	@deploy/need.sh cargo cc
 	cargo test --release --lib model -- --ignored --nocapture --test-threads 1
+
+soak: ## Check histories while everything breaks, half of MINUTES=n on each kind of shards
+	@deploy/need.sh cargo cc redis-server redis-cli
+	WEFT_SOAK_MINUTES=$(MINUTES) cargo test --release --test main histories::run::soak -- --ignored --nocapture
 
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv

@@ -194,6 +194,18 @@ counters! {
     RecoveredAborted = "weft_txn_recovered_total" r#"outcome="aborted""#;
     /// A committed batch was applied again, at a shard that had lost it.
     Reapplied = "weft_txn_reapplied_total";
+    /// A shard was asked whether its replicas, or its file, have what it was told; one time may serve many transactions.
+    WaitRounds = "weft_wait_rounds_total";
+    /// They did not have it in time: a transaction was committed unconfirmed, or refused.
+    WaitTimeouts = "weft_wait_timeouts_total";
+    /// A shard lost its part of a committed transaction for good.
+    Torn = "weft_txn_torn_total";
+    /// A record that nobody needed any more was deleted for its age.
+    SweptCommitted = "weft_txn_swept_total" r#"state="committed""#;
+    /// A tombstone was deleted for its age.
+    SweptAborted = "weft_txn_swept_total" r#"state="aborted""#;
+    /// A lock whose record was lost was taken away.
+    LocksOrphaned = "weft_locks_orphaned_total";
     /// EXEC answered nil because a watched key had changed.
     WatchAborts = "weft_watch_aborts_total";
     /// A command met a lock and waited.
@@ -240,10 +252,16 @@ counters! {
     ErrorUnknown = "weft_errors_total" r#"code="UNKNOWN""#;
     /// A lock was held for too long.
     ErrorLockWait = "weft_errors_total" r#"code="LOCKWAIT""#;
+    /// A transaction over several shards was refused.
+    ErrorTxnRefused = "weft_errors_total" r#"code="TXNREFUSED""#;
+    /// All shards lost a transaction.
+    ErrorTxnLost = "weft_errors_total" r#"code="TXNLOST""#;
     /// A transaction gave way.
     ErrorTxnConflict = "weft_errors_total" r#"code="TXNCONFLICT""#;
     /// A transaction committed, its replies are gone.
     ErrorTxnPending = "weft_errors_total" r#"code="TXNPENDING""#;
+    /// A transaction committed, too few replicas have confirmed it.
+    ErrorTxnUnconfirmed = "weft_errors_total" r#"code="TXNUNCONFIRMED""#;
     /// Whether a transaction was applied is not known.
     ErrorTxnUnknown = "weft_errors_total" r#"code="TXNUNKNOWN""#;
     /// Any other code: of a module, of a user's script, of a server newer than this list.

@@ -15,6 +15,7 @@ mod everywhere;
 mod forward;
 pub mod local;
 mod multi;
+mod operator;
 mod pubsub;
 mod registry;
 mod rescue;
@@ -109,6 +110,8 @@ struct Session {
     last_conn: Option<Rc<SharedConn>>,
     /// Writes that were dispatched but not sent yet.
     runs: Runs,
+    /// What WAIT has to know of the client's writes.
+    writes: everywhere::Writes,
     /// Nothing more is read; the session ends when all replies are written.
     closing: bool,
 }
@@ -129,7 +132,7 @@ struct Pending {
 
 /// Serves a client until it goes or is sent away.
 pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
-    let window = Window::new();
+    let window = Window::new(Arc::clone(&context.counts));
     let session = Session {
         subscriptions: Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window)),
         context,
@@ -141,6 +144,7 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         stalled: None,
         last_conn: None,
         runs: Runs::default(),
+        writes: everywhere::Writes::default(),
         closing: false,
     };
     task::run(session, stream).await;

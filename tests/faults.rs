@@ -8,12 +8,14 @@
 mod clock;
 mod crash;
 mod desync;
+mod durable;
+mod durable_failover;
 mod failover;
 mod forgotten;
 mod locks;
 mod lost;
 mod matrix;
-mod moves;
+pub(crate) mod moves;
 mod native;
 mod pause;
 mod refusal;
@@ -63,22 +65,23 @@ fn integers(numbers: impl IntoIterator<Item = i64>) -> Reply {
     Reply::array(numbers)
 }
 
-/// The kinds of the internal keys that are there and are not among `before`, with their shards: `(0, "x")`.
+/// The kinds of the internal keys that are there and are not among `before`, with their shards: `(0, "x")`. Gates are left out: they
+/// are there where a prepared record is.
 fn left(shards: &Shards, before: &[(usize, String)]) -> Vec<(usize, char)> {
     let new = shards.internal_keys().into_iter().filter(|key| !before.contains(key));
-    let mut kinds: Vec<_> = new.map(|(shard, name)| (shard, kind(&name))).collect();
+    let mut kinds: Vec<_> = new.map(|(shard, name)| (shard, kind(&name))).filter(|(_, kind)| *kind != 'g').collect();
     kinds.sort_unstable();
     kinds
 }
 
-/// `x`, `s` or `t`: an internal key's letter behind the prefix and perhaps a tag.
+/// `x`, `s`, `t` or `g`: an internal key's letter behind the prefix and perhaps a tag.
 fn kind(name: &str) -> char {
     let rest = name.strip_prefix("__weft:").unwrap();
     let rest = rest.strip_prefix('{').map_or(rest, |tagged| tagged.split_once('}').unwrap().1);
     rest.chars().next().unwrap()
 }
 
-/// No lock is held anywhere.
+/// No lock is held anywhere, and no gate is closed.
 #[track_caller]
 fn must_have_no_locks(shards: &Shards) {
     let locks: Vec<_> = shards.internal_keys().into_iter().filter(|(_, name)| kind(name) != 't').collect();

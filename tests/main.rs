@@ -8,12 +8,14 @@
 mod blocking;
 mod command_table;
 mod commands;
+mod contention;
 mod deploy;
 mod faults;
 mod fuzz;
 mod histories;
 mod keyspace;
 mod multi;
+mod operators;
 mod pubsub;
 mod python;
 mod readme;

@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -48,7 +48,7 @@ impl Session {
                 self.watch = None;
                 self.subscriptions.clear();
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => {}
         }
         self.subscriptions.set_proto(self.client.proto());
         if !out.is_empty() {
@@ -66,6 +66,7 @@ impl Session {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
+            LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
                 let result = engine.any_shard(&pending.request, self.client.proto()).await;

@@ -16,7 +16,7 @@ use crate::command::{Flags, Handling, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
-use crate::txn::Executed;
+use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
 pub(super) struct Queue {
@@ -181,7 +181,12 @@ impl Session {
                 context.counts.count(Counter::WatchAborts);
                 self.reply(|reply| reply.null_array());
             }
-            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
+            Err(error) => {
+                if error == ExecError::Unconfirmed {
+                    commands.iter().for_each(|command| context.ring(command));
+                }
+                self.reply(|reply| rescue::transaction(reply, &error));
+            }
         }
     }
 

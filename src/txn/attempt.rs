@@ -1,5 +1,6 @@
 //! Trying until it works, where trying again is safe: locks that are waited for, slots that move, scripts that a shard has forgotten.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -10,11 +11,11 @@ use super::batch::Batch;
 use super::engine::Engine;
 use super::error::ExecError;
 use super::participant::Participant;
-use super::{Locked, part};
+use super::{Locked, gate, part};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, Node, UpstreamError, call};
+use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_noting};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -75,23 +76,37 @@ pub(super) struct Target {
     /// The node, which is not the owner of the slot when ASK said so.
     node: Rc<Node>,
     asking: bool,
+    /// Whom the last call went to.
+    run: RefCell<Option<Run>>,
 }
 
 impl Target {
+    /// The node.
+    pub(super) fn node(&self) -> &Rc<Node> {
+        &self.node
+    }
+
+    /// Whom the last call went to, answered or not; `None` if that is not known.
+    pub(super) fn run(&self) -> Option<Run> {
+        self.run.borrow().clone()
+    }
+
     /// Sends `requests` adjacent to each other on the shared connection and returns the reply frame of each.
     ///
     /// # Errors
     /// As [`call`].
     pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
         let conn = self.node.shared(self.place.db, proto);
-        if !self.asking {
-            return call(&conn, requests).await;
-        }
-        let mut all = vec![Request::new(&["ASKING"])];
-        all.extend_from_slice(requests);
-        let mut replies = call(&conn, &all).await?;
-        replies.remove(0);
-        Ok(replies)
+        let mut run = None;
+        let result = if self.asking {
+            let mut all = vec![Request::new(&["ASKING"])];
+            all.extend_from_slice(requests);
+            call_noting(&conn, &all, &mut run).await.map(|mut replies| replies.split_off(1))
+        } else {
+            call_noting(&conn, requests, &mut run).await
+        };
+        self.run.replace(run);
+        result
     }
 
     /// Like [`call`](Self::call) for one EVALSHA; a script that the shard does not know is loaded and called again, since then
@@ -106,6 +121,11 @@ impl Target {
         }
         self.call(proto, std::slice::from_ref(load)).await?;
         Ok(self.call(proto, std::slice::from_ref(request)).await?.remove(0))
+    }
+
+    /// The connection for writes under a watch on the gate; none in a cluster.
+    pub(super) fn armed(&self, proto: Proto) -> Option<Rc<ArmedConn>> {
+        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, gate::watch_and_look()))
     }
 
     /// A connection of its own to the node.
@@ -130,6 +150,7 @@ impl Engine {
     /// What the last attempt failed with, [`ExecError::LockWait`] or [`ExecError::Unreachable`] when time is over.
     pub(super) async fn persist<T>(&self, batch: &Batch, mut attempt: impl AsyncFnMut(Target) -> Attempt<T>) -> Result<T, ExecError> {
         let start = Instant::now();
+        let mut latched = None;
         let mut ask = None;
         let mut tries = 0;
         loop {
@@ -143,10 +164,12 @@ impl Engine {
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Locked(locked) => {
                     // Resolving the owner may take longer, when a shard is away: whoever meets it next goes on.
-                    let _ = tokio::time::timeout_at(start + self.config.lock_wait_timeout, self.wait_for_lock(batch, locked, tries)).await;
+                    let deadline = start + self.config.lock_wait_timeout;
+                    let _ = tokio::time::timeout_at(deadline, self.wait_in_line(batch, locked, tries, &mut latched)).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {
+                    latched = None;
                     ask = self.follow(redirect, tries).await;
                     ExecError::Unreachable
                 }
@@ -166,7 +189,7 @@ impl Engine {
         let place = part::place(&self.upstreams.map(), participant)?;
         let asking = ask.is_some();
         let node = ask.or_else(|| self.upstreams.primary(place.shard))?;
-        Some(Target { place, node, asking })
+        Some(Target { place, node, asking, run: RefCell::default() })
     }
 
     /// Does what a redirect asks for; the node to ask next, if it named one that the topology knows.

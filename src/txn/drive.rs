@@ -5,21 +5,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::attempt::Redirect;
 use super::batch::{Batch, KeyLock};
+use super::durable::Confirmation;
 use super::engine::Engine;
 use super::failpoint::{self, Deed, Moment};
 use super::lock::named;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
-use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply};
+use super::wait::Patience;
+use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
+use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value, elements};
-use crate::upstream::{Leased, Node, UpstreamError};
+use crate::topology::SlotMap;
+use crate::upstream::{Leased, Node, Run, UpstreamError};
 
 /// A participant as the driver of a machine sees it.
 pub(super) struct Member {
@@ -28,19 +33,49 @@ pub(super) struct Member {
     pub(super) watching: RefCell<Option<Leased>>,
     /// Where ASK has sent us, for the next step only.
     ask: RefCell<Option<Rc<Node>>>,
+    /// With locks of others that are in the way.
+    pub(super) patience: Cell<Option<Patience>>,
     /// Steps that were sent again.
     tries: Cell<u32>,
+    /// The node that the last step was sent to.
+    reached: RefCell<Option<Rc<Node>>>,
+    /// Its vote counts although too few replicas have confirmed it.
+    unconfirmed: Cell<bool>,
+    /// Whom the last step went to.
+    run: RefCell<Option<Run>>,
+    /// Whom commits went to that nobody answered, `None` where that is not known, and the shards as they were then.
+    unanswered: RefCell<Vec<(Option<Run>, Arc<SlotMap>)>>,
 }
 
 impl Member {
     /// A participant that will do what `batch` says.
     pub(super) fn new(batch: Batch, watching: Option<Leased>) -> Self {
-        Self { batch, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
+        Self {
+            batch,
+            watching: RefCell::new(watching),
+            ask: RefCell::default(),
+            patience: Cell::new(None),
+            tries: Cell::new(0),
+            reached: RefCell::default(),
+            unconfirmed: Cell::new(false),
+            run: RefCell::default(),
+            unanswered: RefCell::default(),
+        }
     }
 
     /// A participant of a transaction that somebody else began: nothing is known of its commands.
     pub(super) fn unknown(participant: Participant, keys: Vec<KeyLock>) -> Self {
         Self::new(Batch { participant, keys, commands: Vec::new() }, None)
+    }
+
+    /// Whether too few replicas have confirmed what the transaction rests on here.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.get()
+    }
+
+    /// The node that the last step was sent to.
+    pub(super) fn reached(&self) -> Option<Rc<Node>> {
+        self.reached.borrow().clone()
     }
 
     /// Waits as a refusal asks for, before the step is sent again.
@@ -62,6 +97,7 @@ impl Member {
     /// Sends `step` of the transaction that `terms` name, and waits for its answer.
     pub(super) async fn send(&self, engine: &Engine, terms: &Terms, at: usize, step: Step) -> Event {
         failpoint::hit(Moment::Before(Deed::Step(step)));
+        let map = engine.upstreams.map();
         let (participant, commands) = (&self.batch.participant, &self.batch.commands);
         let event = match step {
             Step::Prepare => self.prepare(engine, terms, at).await,
@@ -86,9 +122,52 @@ impl Member {
                 let read = |reply: &Bytes| fence::answer(reply).map(|record| Event::Inspect(at, record));
                 self.eval(engine, terms.proto, at, step, &fence::inspect(terms.tid, participant), read).await
             }
+            Step::Unlock => {
+                let request = unlock::request(terms.tid, participant, &self.batch.keys);
+                let answer = self.eval(engine, terms.proto, at, step, &request, unlock::answer).await;
+                answer.map(|(locks, record)| {
+                    if locks > 0 {
+                        engine.counts.add(Counter::LocksOrphaned, locks);
+                        tracing::warn!(tid = %terms.tid, %participant, locks, "took away locks whose record was lost");
+                    }
+                    Event::Inspect(at, record)
+                })
+            }
         };
         failpoint::hit(Moment::After(Deed::Step(step)));
-        event.unwrap_or_else(|event| event)
+        let event = match event {
+            Ok(event) => self.confirmed(engine, at, step, event).await,
+            Err(event) => event,
+        };
+        let doubtful =
+            matches!(&event, Event::Lost(..)) || matches!(&event, Event::Refused(.., refusal) if refusal.kind == Refused::Malformed);
+        if doubtful && matches!(step, Step::Commit | Step::Reapply) {
+            self.unanswered.borrow_mut().push((self.run.borrow().clone(), map));
+        }
+        event
+    }
+
+    /// Holds a vote back until replicas have it. One whose shard was lost before it said so is in doubt.
+    async fn confirmed(&self, engine: &Engine, at: usize, step: Step, event: Event) -> Event {
+        let vote = match (step, &event) {
+            (Step::Prepare, Event::Prepare(_, prepare::Answer::Found(_))) | (Step::Fence, _) => true,
+            // What is applied again has been told to be prepared before: there is nothing to go back to.
+            (Step::Reapply, Event::Reapply(_, reapply::Answer::Found(_)) | Event::Commit(..)) => false,
+            _ => return event,
+        };
+        let Some(node) = self.reached() else { return event };
+        let confirmation = engine.confirm(&node, &self.batch.participant).await;
+        self.unconfirmed.set(confirmation != Confirmation::Enough);
+        if vote && confirmation == Confirmation::Lost { Event::Lost(at, step) } else { event }
+    }
+
+    /// Whether whoever just answered has what it has by a failover or a restart after every commit that was not answered: then such a
+    /// commit left a trace in the record or none at all.
+    pub(super) fn has_failed_over(&self) -> bool {
+        let (unanswered, run) = (self.unanswered.borrow(), self.run.borrow());
+        let Some(run) = &*run else { return false };
+        let gave_way = |(before, map): &(Option<Run>, Arc<SlotMap>)| before.as_ref().is_some_and(|before| before.gave_way_to(run, map));
+        !unanswered.is_empty() && unanswered.iter().all(gave_way)
     }
 
     /// Calls the script of `step` and reads its answer; an event in place of an answer is an error.
@@ -102,7 +181,10 @@ impl Member {
         read: impl FnOnce(&Bytes) -> Result<T, Refusal>,
     ) -> Result<T, Event> {
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(|| unreachable(at, step))?;
-        match target.eval(proto, &script(step).load(), request).await {
+        self.reached.replace(Some(Rc::clone(target.node())));
+        let result = target.eval(proto, &script(step).load(), request).await;
+        self.run.replace(target.run());
+        match result {
             Ok(reply) => read(&reply).map_err(|refusal| self.refused(engine, at, step, refusal)),
             Err(UpstreamError::MaybeApplied) => Err(Event::Lost(at, step)),
             Err(UpstreamError::NotSent) => Err(unreachable(at, step)),
@@ -125,6 +207,7 @@ impl Member {
             let read = |reply: &Bytes| prepare::answer(reply).map(|answer| Event::Prepare(at, answer));
             return self.eval(engine, terms.proto, at, Step::Prepare, &request, read).await;
         };
+        self.reached.replace(Some(Rc::clone(leased.node())));
         let requests = [Request::new(&["MULTI"]), request, Request::new(&["EXEC"])];
         let replies = match leased.call(&requests).await {
             Ok(replies) => replies,
@@ -160,7 +243,9 @@ impl Member {
     async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
         let not_sent = || unreachable(at, Step::Commit);
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(not_sent)?;
+        self.reached.replace(Some(Rc::clone(target.node())));
         let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
+        self.run.replace(leased.run());
         let closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);
         let mut errors: Vec<Option<Bytes>> = vec![None; commands.len()];
         loop {
@@ -236,6 +321,7 @@ fn script(step: Step) -> Script {
         Step::Abort => Script::Abort,
         Step::Fence => Script::Fence,
         Step::Inspect => Script::Inspect,
+        Step::Unlock => Script::Unlock,
     }
 }
 

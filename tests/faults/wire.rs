@@ -26,7 +26,7 @@ impl Wire {
         Self::before(Shards::start(mode, Flavor::Redis, count), change)
     }
 
-    pub(super) fn before(shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
+    pub(super) fn before(mut shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
         let mut proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
         let setup = match shards.mode() {
             Mode::Cluster => {

@@ -5,7 +5,7 @@
 //! happened at the shard without a race.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -14,7 +14,7 @@ use std::thread;
 use super::{PATIENCE, eventually};
 
 /// Which way the bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// From weft to the shard.
     Requests,
@@ -54,7 +54,9 @@ struct State {
     mangle: Option<Box<Mangle>>,
     holding: bool,
     ended: bool,
-    streams: Vec<TcpStream>,
+    /// Both streams of each connection, for whoever cuts it, by a number that tells connections apart.
+    streams: HashMap<u64, [TcpStream; 2]>,
+    connections: u64,
 }
 
 type Mangle = dyn FnMut(&[u8]) -> Vec<u8> + Send;
@@ -124,6 +126,11 @@ impl FaultProxy {
         self.shared.lock().traps.is_empty()
     }
 
+    /// Takes back the faults that have not happened.
+    pub(crate) fn disarm(&self) {
+        self.shared.lock().traps.clear();
+    }
+
     /// Lets go of what is held.
     pub(crate) fn release(&self) {
         self.shared.lock().holding = false;
@@ -134,7 +141,7 @@ impl FaultProxy {
     pub(crate) fn cut_all(&self) {
         let mut state = self.shared.lock();
         state.holding = false;
-        state.streams.drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        state.streams.drain().flat_map(|(_, both)| both).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         self.shared.released.notify_all();
     }
 }
@@ -157,10 +164,18 @@ impl Shared {
         let Ok(server) = TcpStream::connect(self.server) else { return };
         let both = |stream: &TcpStream| stream.set_nodelay(true).and_then(|()| stream.try_clone());
         let (Ok(client2), Ok(server2)) = (both(&client), both(&server)) else { return };
-        self.lock().streams.extend([client.try_clone(), server.try_clone()].into_iter().flatten());
+        let (Ok(client3), Ok(server3)) = (client.try_clone(), server.try_clone()) else { return };
+        let mut state = self.lock();
+        state.connections += 1;
+        let number = state.connections;
+        state.streams.insert(number, [client3, server3]);
+        drop(state);
         for (from, to, way) in [(client, server2, Way::Requests), (server, client2, Way::Replies)] {
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.pump(from, to, way));
+            thread::spawn(move || {
+                shared.pump(from, to, way);
+                shared.lock().streams.remove(&number);
+            });
         }
     }
 

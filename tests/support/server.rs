@@ -6,6 +6,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use super::ports::Reservation;
 use super::{Client, Clock, PATIENCE, Process, eventually_some, free_port};
 
 /// Whose server. `WEFT_REDIS_SERVER` and `WEFT_VALKEY_SERVER` name other programs than the ones that `make test` installs.
@@ -38,6 +39,8 @@ pub(crate) struct Server {
     options: Vec<String>,
     clock: Option<Clock>,
     port: u16,
+    /// For as long as it may be started again.
+    _reservation: Reservation,
     folder: TempDir,
 }
 
@@ -54,8 +57,10 @@ impl Server {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         for _ in 0..PORTS_TRIED {
             let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+            let Some(reservation) = Reservation::of(port) else { continue };
             let process = spawn(flavor, &options, clock.as_ref(), port, folder.path());
-            let mut server = Self { process, flavor, options: options.clone(), clock: clock.clone(), port, folder };
+            let mut server =
+                Self { process, flavor, options: options.clone(), clock: clock.clone(), port, _reservation: reservation, folder };
             if server.comes_up() {
                 return server;
             }
@@ -84,6 +89,13 @@ impl Server {
     /// Its process: `kill`, `pause`, `resume`, `signal`, `log`.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Changes an option now and for every start from now on.
+    #[track_caller]
+    pub(crate) fn set_option(&mut self, name: &str, value: &str) {
+        self.client().must_ok(&["CONFIG", "SET", name, value]);
+        self.options.extend([format!("--{name}"), value.to_owned()]);
     }
 
     /// Kills it, and starts it again where it was, with nothing but what its options made it keep.

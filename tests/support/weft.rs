@@ -81,6 +81,14 @@ impl Setup {
         self
     }
 
+    /// Names every node of a cluster as a seed, so that it starts while one of them is down.
+    pub(crate) fn seeded_by_all(mut self, shards: &Shards) -> Self {
+        let named = |server: &Server| format!("\"{}\"", server.address());
+        let all: Vec<String> = shards.servers().iter().map(named).collect();
+        self.topology = self.topology.replace(&all[0], &all.join(", "));
+        self
+    }
+
     /// Reaches `server` through `proxy`. Only where weft alone knows where the shards are: a cluster names its nodes itself.
     pub(crate) fn through(mut self, proxy: &FaultProxy, server: &Server) -> Self {
         self.topology = self.topology.replace(&server.address().to_string(), &proxy.address().to_string());

@@ -21,6 +21,10 @@ impl World {
         })
     }
 
+    pub(super) fn is_applied(&self) -> bool {
+        self.shards.iter().any(|shard| shard.applied(0) > 0)
+    }
+
     pub(super) fn applied_once(&self) -> bool {
         self.transactions().all(|transaction| self.shards.iter().all(|shard| shard.applied(transaction) <= 1))
     }

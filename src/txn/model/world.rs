@@ -6,7 +6,7 @@ use super::shard::{Cell, Shard};
 use super::{Mutant, Spec};
 use crate::txn::fence::{Record, Staged};
 use crate::txn::state::{Action, Actions, Coordinator, Event, Order, Outcome, Resolver, Step};
-use crate::txn::{Participant, State, TxnId, prepare, reapply};
+use crate::txn::{KeyLock, LockMode, Participant, State, TxnId, prepare, reapply};
 
 /// All there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -135,7 +135,8 @@ impl World {
 
     fn possible_at(&self, spec: &Spec, transaction: usize, at: usize, shard: &Shard, acts: &mut Vec<Act>) {
         let cell = shard.records[transaction];
-        if cell == Cell::Prepared && self.resolvers.len() < spec.resolvers {
+        let met = cell == Cell::Prepared || spec.lone_locks && shard.lock == Some(transaction);
+        if met && self.resolvers.len() < spec.resolvers {
             acts.push(Act::Resolve(transaction, at));
         }
         if cell == Cell::Committed && self.forgettable.contains(&transaction) {
@@ -147,7 +148,7 @@ impl World {
         }
         if self.wipes < spec.wipes {
             match cell {
-                Cell::Prepared => acts.push(Act::Wipe(at)),
+                Cell::Prepared => acts.push(if spec.lone_locks { Act::LoseRecord(transaction, at) } else { Act::Wipe(at) }),
                 // A record that is lost without what it stands for is beyond repair where resolvers commit too.
                 Cell::Committed if spec.resolvers == 0 => acts.push(Act::LoseRecord(transaction, at)),
                 Cell::Committed | Cell::Absent | Cell::Aborted => {}
@@ -158,9 +159,7 @@ impl World {
             Some(Mutant::TombstonesEvicted) => Some(Cell::Aborted),
             _ => None,
         };
-        if evicted == Some(cell) {
-            acts.push(Act::Evict(transaction, at));
-        }
+        acts.extend((evicted == Some(cell)).then_some(Act::Evict(transaction, at)));
     }
 
     pub(super) fn perform(&mut self, spec: &Spec, act: Act) {
@@ -203,15 +202,16 @@ impl World {
             Act::Free(transaction, at) => self.stop_waiting(spec, transaction, at, Event::Free(at)),
             Act::StopWaiting(transaction, at) => self.stop_waiting(spec, transaction, at, Event::GaveUp(at)),
             Act::Resolve(transaction, at) => {
-                let (resolver, actions) = Resolver::new(participant(at));
+                let met = KeyLock { key: bytes::Bytes::new(), mode: LockMode::Exclusive };
+                let (resolver, actions) = Resolver::new(participant(at), vec![met]);
                 self.resolvers.push(Some(resolver));
                 self.act(spec, From::Resolver(self.resolvers.len() - 1), transaction, actions);
             }
-            Act::Forget(transaction, at) | Act::DeleteOld(transaction, at) | Act::Evict(transaction, at) => {
-                self.shards[at].records[transaction] = Cell::Absent;
-            }
-            Act::LoseRecord(transaction, at) => {
-                self.wipes += 1;
+            Act::Forget(transaction, at)
+            | Act::DeleteOld(transaction, at)
+            | Act::Evict(transaction, at)
+            | Act::LoseRecord(transaction, at) => {
+                self.wipes += usize::from(matches!(act, Act::LoseRecord(..)));
                 self.shards[at].records[transaction] = Cell::Absent;
             }
             Act::GrowOld(transaction) => self.ages[transaction] += 1,
@@ -338,7 +338,12 @@ impl World {
                 }
                 Event::Fence(at, self.record(transaction, sent.to))
             }
-            Step::Inspect => Event::Inspect(at, self.record(transaction, sent.to)),
+            Step::Inspect | Step::Unlock => {
+                if sent.step == Step::Unlock && cell != Cell::Prepared {
+                    shard.take_back(transaction, cell);
+                }
+                Event::Inspect(at, self.record(transaction, sent.to))
+            }
         }
     }
 

@@ -221,7 +221,7 @@ impl Coordinator {
                 self.members[at].stand = Stand::Committing;
                 actions.push(Action::Resend(at, Step::Commit, Refused::Later));
             }
-            Step::Abort | Step::Fence | Step::Inspect => actions.push(Action::Resend(at, step, Refused::Later)),
+            Step::Abort | Step::Fence | Step::Inspect | Step::Unlock => actions.push(Action::Resend(at, step, Refused::Later)),
         }
     }
 
@@ -405,7 +405,7 @@ impl Coordinator {
             Step::Commit => Stand::Committing,
             Step::Reapply => Stand::Reapplying,
             Step::Abort => Stand::Aborting,
-            Step::Fence | Step::Inspect => Stand::Fencing,
+            Step::Fence | Step::Inspect | Step::Unlock => Stand::Fencing,
         };
         actions.push(Action::Send(at, step));
     }

@@ -170,7 +170,7 @@ impl Server {
                 LockMode::Shared => internal_keys::shared_lock(&batch.participant, key),
                 LockMode::Exclusive | LockMode::ExclusiveAbsent => internal_keys::exclusive_lock(&batch.participant, key),
             };
-            let before = self.keys.get(&lock).filter(|_| *mode == LockMode::Shared).into_iter().flat_map(|owners| words(owners));
+            let before = self.keys.get(&lock).filter(|_| *mode == LockMode::Shared).into_iter().flat_map(words);
             let all: BTreeSet<_> = before.chain([owners.as_str()]).collect();
             owners = Vec::from_iter(all).join(" ");
             self.write(lock, owners.into());

@@ -45,7 +45,7 @@ impl World {
     }
 
     pub(super) fn resolve(&mut self, transaction: usize, server: usize) {
-        let (resolver, actions) = Resolver::new(participant(server));
+        let (resolver, actions) = Resolver::new(participant(server), Vec::new());
         self.resolvers.push(Some((transaction, resolver)));
         self.send_steps(transaction, Some(self.resolvers.len() - 1), &actions);
     }
@@ -108,7 +108,7 @@ impl World {
             Step::Commit => Event::Commit(at, shard.commit(tid(transaction), &batch)),
             Step::Abort => Event::Abort(at, shard.abort(tid(transaction), &batch)),
             Step::Fence => Event::Fence(at, shard.fence(tid(transaction), &batch, all)),
-            Step::Inspect => Event::Inspect(at, shard.inspect(tid(transaction), &batch, all)),
+            Step::Inspect | Step::Unlock => Event::Inspect(at, shard.inspect(tid(transaction), &batch, all)),
             Step::Reapply => Event::Reapply(at, crate::txn::reapply::Answer::TooLate),
         }
     }
