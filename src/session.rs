@@ -9,6 +9,7 @@
 mod alone;
 mod blocking;
 mod client;
+mod compute;
 mod connection;
 mod dispatch;
 mod everywhere;
