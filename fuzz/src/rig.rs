@@ -61,7 +61,8 @@ impl Rig {
             if let Ok(stream) = TcpStream::connect(self.address) {
                 let mut client = Client { stream, received: Vec::new() };
                 client.send(b"GET key\r\nGET other\r\n");
-                if client.receive(24) == b"$5\r\nvalue\r\n$5\r\nvalue\r\n" {
+                client.finish();
+                if client.receive(usize::MAX) == b"$5\r\nvalue\r\n$5\r\nvalue\r\n" {
                     return;
                 }
             }

@@ -11,7 +11,7 @@ use weft::txn::Script;
 use super::crash::must_be_all_or_nothing;
 use super::wire::{Wire, call_of};
 use super::*;
-use crate::support::{Clock, Fault, FaultProxy, Way};
+use crate::support::{Clock, Fault, FaultProxy, PATIENCE, Way};
 
 /// Whose clock is off, and by how many seconds: the dead coordinator's, the survivor's, one shard's.
 const APART: &[(i64, i64, i64)] = &[(60, 0, 0), (-60, 0, 0), (0, 60, 0), (0, -60, 0), (0, 0, 60), (0, 0, -60), (60, -60, 0), (-60, 60, 60)];
@@ -27,13 +27,11 @@ fn what_a_dead_coordinator_left_in_a_cluster_is_settled_in_time_when_clocks_are_
 }
 
 fn settled_in_time(mode: Mode) {
-    // Long enough that a busy machine does not decide.
-    let lease = Duration::from_secs(1);
     let clocks = [0, 0, 0].map(Clock::ahead_by);
     let shards = Shards::with_clocks(mode, clocks.clone());
     for (index, (coordinator, survivor, shard)) in APART.iter().enumerate() {
         clocks[1].set(*shard);
-        let setup = || Weft::setup(&shards).set("transactions.lease_ms", lease.as_millis());
+        let setup = || Weft::setup(&shards).set("transactions.lease_ms", 1000).set("transactions.lock_wait_timeout_ms", 30_000);
         let survivor = setup().by(&Clock::ahead_by(*survivor)).start();
         for (failpoint, applied) in [("before-commit", Some(true)), ("after-prepare:1", None), ("after-commit:1", None)] {
             let context = format!("{index} {failpoint}");
@@ -43,7 +41,8 @@ fn settled_in_time(mode: Mode) {
             doomed.process().must_exit();
             let death = Instant::now();
             must_be_all_or_nothing(&survivor, &keys, applied, &context);
-            assert!(death.elapsed() < 2 * lease + Duration::from_secs(2), "{context}: {:?}", death.elapsed());
+            // A busy machine may make the second of the lease several, but the minute is nobody's measure.
+            assert!(death.elapsed() < PATIENCE, "{context}: {:?}", death.elapsed());
             must_have_no_locks(&shards);
         }
     }

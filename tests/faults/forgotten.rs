@@ -37,10 +37,9 @@ fn an_abort_and_a_fence_are_loaded_again() {
         let wire = Wire::start(mode);
         let mut client = wire.weft.client();
         // A lock at the first shard aborts what the second has prepared.
-        let (mut first, lock) = (wire.shards.servers()[0].client(), wire.shards.lock_of(&wire.keys[0]));
-        first.must_ok(&["SET", &lock, "1-1-1-1 9999999999999"]);
+        wire.shards.lock(&wire.keys[0], "1-1-1-1", 9_999_999_999_999);
         forget_before(&wire, Script::Abort, || send_transaction(&mut client, increments(&wire.keys)));
-        first.must_int(&format!("DEL {lock}"), 1);
+        wire.shards.unlock(&wire.keys[0], "1-1-1-1");
         assert_eq!(client.receive(), integers([1, 1]), "{mode:?}");
 
         // A prepare that is cut off is fenced.
@@ -54,7 +53,7 @@ fn an_abort_and_a_fence_are_loaded_again() {
 #[test]
 fn a_resolvers_steps_are_loaded_again() {
     for mode in Mode::ALL {
-        for script in [Script::Inspect, Script::Fence, Script::Commit] {
+        for script in [Script::Unlock, Script::Fence, Script::Commit] {
             let wire = Wire::start(mode);
             let mut doomed = setup(&wire.shards).env("WEFT_FAILPOINT", "before-commit").start();
             send_transaction(&mut doomed.client(), increments(&wire.keys));

@@ -1,6 +1,6 @@
 //! Several who finish the same transaction, some of them late, and some who must not: whatever they do in whatever order, it ends once.
 
-use weft::txn::{Participant, Script, TxnId, internal_keys};
+use weft::txn::{Script, TxnId, internal_keys};
 
 use super::wire::{Wire, call_of};
 use super::*;
@@ -83,11 +83,11 @@ fn a_resolver_that_comes_late_changes_nothing() {
         let applied = i64::from(!abort);
         quick.client().must_int(&format!("INCRBY {} 10", keys[1]), applied + 10);
         let lock = shards.lock_of(&keys[1]);
-        second.must_ok(&["SET", &lock, "1-1-1-1 9999999999999"]);
+        shards.lock(&keys[1], "1-1-1-1", 9_999_999_999_999);
         proxy.release();
         waiting.must_stay_silent(Duration::from_millis(100));
         second.must_bulk(&format!("GET {lock}"), "1-1-1-1 9999999999999");
-        second.must_int(&format!("DEL {lock}"), 1);
+        shards.unlock(&keys[1], "1-1-1-1");
         assert_eq!(waiting.receive(), Reply::from((applied + 10).to_string().as_str()), "{script:?}");
         late.client().must_reply(&format!("GET {}", keys[0]), if abort { Reply::Nil } else { "1".into() });
         must_have_no_locks(&shards);
@@ -140,17 +140,13 @@ fn a_record_of_another_version_is_left_alone_with_its_locks() {
         let shards = Shards::start(mode, Flavor::Redis, 3);
         let keys = keys(&shards, 2, "k");
         let tid = TxnId { proxy: 7, incarnation: 1, sequence: 1, start_ms: 1 };
-        let participant = |key: &str| match mode {
-            Mode::Static => Participant::Shard { name: format!("s{}", shards.shard_of(key)).into(), db: 0 },
-            Mode::Cluster => Participant::Slot(weft::slot::Slot::of(key.as_bytes())),
-        };
         // Prepared at the first shard, as far as anybody can tell; a fence at the second would abort it.
-        let record = internal_keys::record(&participant(&keys[0]), tid);
+        let record = internal_keys::record(&shards.participant(&keys[0]), tid);
         let mut first = shards.servers()[0].client();
         let fields = ["state", "prepared", "format", "2", "time", "1", "who", "knows"].map(str::as_bytes);
         let words: Vec<&[u8]> = [b"HSET".as_slice(), &record].into_iter().chain(fields).collect();
         first.must_int(&words[..], 4);
-        first.must_ok(&["SET", &shards.lock_of(&keys[0]), &format!("{tid} 1")]);
+        shards.lock(&keys[0], &tid.to_string(), 1);
         let before = shards.internal_keys();
 
         let setup = Weft::setup(&shards).set("transactions.lock_wait_timeout_ms", 700);

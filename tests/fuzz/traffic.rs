@@ -1,12 +1,11 @@
 //! Valid traffic, and ways to spoil it.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use fastrand::Rng;
 
-use crate::support::encode;
+use crate::support::{PATIENCE, encode};
 
 /// What a client may send, in its own part of the keyspace.
 const COMMANDS: &[&str] = &[
@@ -75,11 +74,12 @@ const TOKENS: &[&[u8]] = &[
     b"*3\r\n$3\r\nSET\r\n$7\r\nattack1\r\n$0\r\n\r\n",
 ];
 
-/// One connection that sends a spoilt pipeline, reads a little of what comes, and is gone.
+/// One connection that sends a spoilt pipeline. Now and then it is gone at once; else it reads whatever comes, so that weft is not given
+/// more to do than it gets done.
 pub(super) fn attack(address: SocketAddr, rng: &mut Rng) {
     let Ok(mut stream) = TcpStream::connect(address) else { return };
-    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = pipeline(rng);
     for _ in 0..rng.usize(0..4) {
         spoil(&mut bytes, rng);
@@ -92,13 +92,9 @@ pub(super) fn attack(address: SocketAddr, rng: &mut Rng) {
         }
         rest = later;
     }
-    match rng.u8(..4) {
-        0 => {}
-        1 => drop(stream.shutdown(std::net::Shutdown::Write)),
-        _ => {
-            let mut chunk = [0; 16 * 1024];
-            while matches!(stream.read(&mut chunk), Ok(1..)) {}
-        }
+    if rng.u8(..6) > 0 && stream.shutdown(Shutdown::Write).is_ok() {
+        let mut chunk = [0; 16 * 1024];
+        while matches!(stream.read(&mut chunk), Ok(1..)) {}
     }
 }
 

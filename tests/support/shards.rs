@@ -161,13 +161,34 @@ impl Shards {
         (0..).map(|number| format!("{prefix}{number}")).find(|key| self.shard_of(key) == index).expect("some key is there")
     }
 
-    /// The name of the lock of whoever will write `key`.
-    pub(crate) fn lock_of(&self, key: &str) -> String {
-        let participant = match self.mode {
+    /// The participant that has `key`.
+    pub(crate) fn participant(&self, key: &str) -> Participant {
+        match self.mode {
             Mode::Static => Participant::Shard { name: format!("s{}", self.shard_of(key)).into(), db: 0 },
             Mode::Cluster => Participant::Slot(Slot::of(key.as_bytes())),
-        };
-        String::from_utf8(internal_keys::exclusive_lock(&participant, key.as_bytes()).to_vec()).expect("a text")
+        }
+    }
+
+    /// The name of the lock of whoever will write `key`.
+    pub(crate) fn lock_of(&self, key: &str) -> String {
+        let lock = internal_keys::exclusive_lock(&self.participant(key), key.as_bytes());
+        String::from_utf8(lock.to_vec()).expect("a text")
+    }
+
+    /// Locks `key` in the name of `owner`, by hand.
+    #[track_caller]
+    pub(crate) fn lock(&self, key: &str, owner: &str, deadline: u64) {
+        let mut shard = self.servers[self.shard_of(key)].client();
+        shard.must_ok(&["SET", &self.lock_of(key), &format!("{owner} {deadline}")]);
+        shard.must_int(&[b"SADD", &internal_keys::gate(&self.participant(key))[..], owner.as_bytes()], 1);
+    }
+
+    /// Undoes [`Self::lock`].
+    #[track_caller]
+    pub(crate) fn unlock(&self, key: &str, owner: &str) {
+        let mut shard = self.servers[self.shard_of(key)].client();
+        shard.must_int(&format!("DEL {}", self.lock_of(key)), 1);
+        shard.must_int(&[b"SREM", &internal_keys::gate(&self.participant(key))[..], owner.as_bytes()], 1);
     }
 
     /// What weft leaves in the shards: every key of its own, with the index of its shard. Empty when nothing is in flight.

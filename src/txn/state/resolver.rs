@@ -81,7 +81,7 @@ impl Resolver {
         match self.phase {
             Phase::Looking => false,
             Phase::Fencing | Phase::Committing | Phase::Aborting => self.members.iter().any(released),
-            Phase::Done(_) => true,
+            Phase::Done(verdict) => verdict != Verdict::Foreign,
         }
     }
 
