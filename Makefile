@@ -4,13 +4,13 @@
 # where everything is there, that costs a few milliseconds.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint clean
+.PHONY: help run test redis-suite bench lint clean
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: ## Start three shards and weft before them, show a transfer across shards, serve until Ctrl-C
 	@deploy/need.sh cargo cc redis-server redis-cli
@@ -21,6 +21,12 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 	@deploy/need.sh cargo cc redis-server redis-cli
 	@tests/setup.sh tests/requirements.txt
 	cargo test $(ARGS)
+
+redis-suite: ## Run Redis's own test suite through weft; ARGS='--static --only sort' narrows it
+	@deploy/need.sh cargo cc redis-server redis-cli python3 tclsh
+	@tests/redis_suite/fetch.sh $(TARGET_DIR)/redis-suite
+	cargo build
+	@tests/redis_suite/run.py --weft $(TARGET_DIR)/debug/weft --suite $(TARGET_DIR)/redis-suite $(ARGS)
 
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
