@@ -124,10 +124,33 @@ fn weft_answers_like_a_single_server() {
     client.must_reply("CONFIG GET appendonly", Reply::Array(vec!["appendonly".into(), "no".into()]));
     client.must_reply("CONFIG GET port", Reply::Array(vec!["port".into(), weft.address().port().to_string().as_str().into()]));
     client.must_reply("CONFIG GET requirepass masterauth dir logfile nonsense", Reply::Array(vec![]));
-    client.must_err("CONFIG SET save x", "ERR 'config|set' is refused by weft");
     client.must_ok("CONFIG RESETSTAT");
     let mut resp3 = weft.client_resp3();
     resp3.must_reply("CONFIG GET save", Reply::Map(vec![("save".into(), "".into())]));
+}
+
+#[test]
+fn a_parameter_about_data_is_set_on_every_shard_and_no_other_is() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::setup(&shards).set("limits.clients_max", 77).start();
+    let mut client = weft.client();
+    let everywhere = |parameter: &str, value: &str| {
+        for server in shards.servers() {
+            server.client().must_reply(&format!("CONFIG GET {parameter}"), Reply::Array(vec![parameter.into(), value.into()]));
+        }
+    };
+    client.must_ok("CONFIG SET hash-max-listpack-entries 7 maxclients 77 LFU-decay-time 3");
+    everywhere("hash-max-listpack-entries", "7");
+    everywhere("lfu-decay-time", "3");
+    client.must_reply("CONFIG GET hash-max-listpack-entries", Reply::Array(vec!["hash-max-listpack-entries".into(), "7".into()]));
+
+    let failed = |parameter: &str, reason: &str| format!("ERR CONFIG SET failed (possibly related to argument '{parameter}') - {reason}");
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxclients 78", &failed("maxclients", "can't set immutable config"));
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 requirepass x", &failed("requirepass", "can't set protected config"));
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxmemory x", &failed("maxmemory", "argument must be a memory value"));
+    client.must_err("CONFIG SET Nonsense 1", "ERR Unknown option or number of arguments for CONFIG SET - 'Nonsense'");
+    client.must_err("CONFIG SET maxmemory 1 save", "ERR syntax error");
+    everywhere("hash-max-listpack-entries", "7");
 }
 
 #[test]

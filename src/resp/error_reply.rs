@@ -138,6 +138,17 @@ pub fn hello_option(option: &[u8]) -> String {
     format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(shown_part(option, option.len())))
 }
 
+/// CONFIG SET of a parameter that a client may not set; `reason` says why.
+pub fn config_set(parameter: &[u8], reason: &str) -> String {
+    let shown = String::from_utf8_lossy(shown_part(parameter, SHOWN_MAX));
+    format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}")
+}
+
+/// CONFIG SET of a parameter that does not exist.
+pub fn config_unknown(parameter: &[u8]) -> String {
+    format!("ERR Unknown option or number of arguments for CONFIG SET - '{}'", String::from_utf8_lossy(shown_part(parameter, SHOWN_MAX)))
+}
+
 /// CLIENT LIST TYPE with a kind of client that does not exist.
 pub fn client_type(kind: &[u8]) -> String {
     format!("ERR Unknown client type '{}'", String::from_utf8_lossy(shown_part(kind, kind.len())))

@@ -65,6 +65,7 @@ impl Session {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
+            LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
