@@ -170,7 +170,6 @@ const DATABASES: Handling = Handling::Later("moving keys between databases");
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
 const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
 const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replication");
-const SELF_TESTS: Handling = Handling::Refused("it tests one server");
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
 const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
 const DIAGNOSIS: Handling = Handling::Refused("it looks into one server; ask the shard itself");
@@ -191,7 +190,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
     (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
-    (Handling::AnyShard, &["lolwut", "command|docs", "command|help", "client|help"]),
+    (Handling::AnyShard, &["lolwut", "pfselftest", "command|docs", "command|help", "client|help"]),
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
     (Handling::Move, &["lmove", "rpoplpush"]),
     (Handling::Blocking, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
@@ -233,7 +232,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (REPLICATION, &["replicaof", "slaveof", "replconf", "psync", "sync"]),
     (PERSISTENCE, &["save", "bgsave", "bgrewriteaof", "lastsave"]),
     (MODULES, &["module|load", "module|loadex", "module|unload"]),
-    (SELF_TESTS, &["pfdebug", "pfselftest"]),
     (PROCESS, &["shutdown"]),
 ];
 

@@ -87,6 +87,10 @@ pub const COUNT: &str = "ERR count should be greater than 0";
 pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 /// A blocking command that CLIENT UNBLOCK ended with ERROR.
 pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+/// XREADGROUP waited for a stream that was deleted or became something else.
+pub const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
+/// XREADGROUP waited for a group that was destroyed.
+pub const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
 

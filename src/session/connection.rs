@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use super::dispatch::Step;
-use super::local::info::{self, Facts, Sections, ShardsFacts, aggregate_keyspace};
+use super::local::info::{self, Facts, Sections, ShardsFacts, Statistics, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
-use crate::command::Handling;
+use crate::command::{self, CommandSpec, Flags, Handling};
 use crate::metrics::ProcessUsage;
 use crate::resp::{Proto, Request, Value};
 use crate::topology::Mode;
@@ -62,6 +62,11 @@ impl Session {
         if pending.spec.handling == Handling::PubSub {
             return self.pubsub_alone(pending).await;
         }
+        if pending.spec.name == "ping"
+            && let Some(busy) = self.busy_anywhere().await
+        {
+            return self.deliver(Ok(busy));
+        }
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
@@ -78,14 +83,19 @@ impl Session {
     async fn info(&mut self, sections: Sections) {
         let context = Rc::clone(&self.context);
         let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
+        let statistics = match sections.intersects(Sections::ASKED_FOR_STATISTICS) {
+            true => context.statistics().await,
+            false => Statistics::default(),
+        };
         let facts = Facts {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
             blocked_clients: context.waiting.len(),
-            metrics: &context.metrics.snapshot(),
+            metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,
+            statistics: &statistics,
             now: context.engine.now(),
             unix_time: unix_time(),
         };
@@ -115,13 +125,31 @@ impl Context {
 
     /// The databases of all shards together; empty when a shard does not answer.
     async fn keyspace(&self) -> String {
-        let replies = self.engine.every_shard(&Request::new(&["INFO", "keyspace"]), 0, Proto::Resp2).await.unwrap_or_default();
-        let texts: Vec<String> = replies
-            .iter()
-            .filter_map(|reply| Value::parse(reply).ok()?.text().map(|text| String::from_utf8_lossy(text).into_owned()))
-            .collect();
-        aggregate_keyspace(&texts)
+        aggregate_keyspace(&self.infos(&["INFO", "keyspace"]).await)
     }
+
+    /// What was called and what failed on all shards together, and what weft has counted.
+    async fn statistics(&self) -> Statistics {
+        let mut texts = Vec::new();
+        // One after the other: servers before 7.0 take one section at a time.
+        for section in ["commandstats", "errorstats", "persistence"] {
+            texts.extend(self.infos(&["INFO", section]).await);
+        }
+        let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));
+        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted)
+    }
+
+    /// What each shard says to `info`; nothing when one does not answer.
+    async fn infos(&self, info: &[&str]) -> Vec<String> {
+        let replies = self.engine.every_shard(&Request::new(info), 0, Proto::Resp2).await.unwrap_or_default();
+        let text = |reply| Value::parse(reply).ok()?.text().map(|text| String::from_utf8_lossy(text).into_owned());
+        replies.iter().filter_map(text).collect()
+    }
+}
+
+/// Whether weft counts the calls of the command, because no shard sees it as it is, and as often as it is called.
+pub(super) fn is_counted(spec: &CommandSpec) -> bool {
+    !matches!(spec.handling, Handling::Keyed | Handling::Split(_) | Handling::Move) || spec.flags.contains(Flags::BLOCKING)
 }
 
 fn unix_time() -> Duration {

@@ -52,6 +52,9 @@ impl Session {
         match replies {
             Ok(replies) => {
                 context.scripts.note(spec.name, &request);
+                if spec.name == "config|resetstat" {
+                    context.metrics.reset();
+                }
                 self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));
             }
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),

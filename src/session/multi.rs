@@ -16,7 +16,8 @@ use crate::command::{Flags, Handling, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
-use crate::txn::Executed;
+use crate::topology::ShardId;
+use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
 pub(super) struct Queue {
@@ -172,6 +173,10 @@ impl Session {
         }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
+        let shards: Vec<ShardId> = commands.iter().map(|command| command.place.shard).collect();
+        if let Some(busy) = self.busy(&shards).await {
+            return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+        }
         match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
             Ok(Executed::Replies(replies)) => {
                 commands.iter().for_each(|command| context.ring(command));

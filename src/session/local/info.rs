@@ -6,6 +6,7 @@
 
 mod keyspace;
 mod sections;
+mod statistics;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use bytes::BytesMut;
 
 pub use keyspace::aggregate as aggregate_keyspace;
 pub use sections::Sections;
+pub use statistics::Statistics;
 
 use crate::config::Isolation;
 use crate::metrics::{ProcessUsage, Snapshot};
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub usage: ProcessUsage,
     /// The databases of all shards, from [`aggregate_keyspace`]; needed only for [`Sections::KEYSPACE`].
     pub keyspace: &'a str,
+    /// What was called and what failed; needed only for [`Sections::ASKED_FOR_STATISTICS`].
+    pub statistics: &'a Statistics,
     /// The time for ages.
     pub now: Instant,
     /// The time of day, since 1970.
