@@ -154,6 +154,33 @@ fn a_parameter_about_data_is_set_on_every_shard_and_no_other_is() {
 }
 
 #[test]
+fn what_was_called_is_told_of_all_shards_together() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let [a, b] = [0, 1].map(|index| shards.key_on(index, "k"));
+    client.must_ok("CONFIG RESETSTAT");
+    client.must_ok(&format!("SET {a} 1"));
+    client.must_ok(&format!("SET {b} 1"));
+    client.must_nil(&["EVAL", "redis.call('set', KEYS[1], 2)", "1", &a]);
+    client.must_err(&format!("LPUSH {b} x"), "WRONGTYPE");
+    client.must_ok("MULTI");
+    client.must_queue(&format!("SET {a} 3"));
+    client.must_reply("EXEC", Reply::Array(vec![Reply::ok()]));
+    let told = |client: &mut Client, section: &str| client.call(&format!("INFO {section}")).text().expect("text");
+    let commands = told(&mut client, "commandstats");
+    for (command, calls, failed) in [("set", 4, 0), ("eval", 1, 0), ("multi", 1, 0), ("exec", 1, 0), ("lpush", 1, 1)] {
+        let line = commands.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:calls={calls},")));
+        assert!(line.is_some_and(|line| line.ends_with(&format!(",rejected_calls=0,failed_calls={failed}"))), "{command} in {commands}");
+    }
+    assert!(told(&mut client, "errorstats").contains("errorstat_WRONGTYPE:count=1\r\n"));
+    assert!(!told(&mut client, "").contains("cmdstat_"));
+    client.must_ok("CONFIG RESETSTAT");
+    assert!(!told(&mut client, "everything").contains("cmdstat_set"));
+    assert!(told(&mut client, "stats").contains("total_error_replies:0\r\n"));
+}
+
+#[test]
 fn waiting_counts_the_replicas_of_the_shard_that_has_the_fewest() {
     for mode in Mode::ALL {
         let shards = Shards::start(mode, Flavor::Redis, 2);

@@ -135,7 +135,11 @@ impl Session {
             muted: false,
             form,
         };
-        if self.attempt(&mut blocked).await { None } else { Some(blocked) }
+        if self.attempt(&mut blocked).await {
+            return None;
+        }
+        blocked.place.block();
+        Some(blocked)
     }
 
     /// Tries once for a client that waits. True when that is over: it was answered.

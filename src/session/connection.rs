@@ -27,8 +27,10 @@ impl Session {
         let context = Rc::clone(&self.context);
         // What was dispatched before belongs to the connection as it was: HELLO changes the form of replies.
         self.flush_runs();
-        // A listing shows its own client as it is now.
+        // A listing shows its own client as it is now, with the command in its hands.
+        self.client.profile.buffered_input = pending.request.bytes().len();
         self.client.publish();
+        self.client.profile.buffered_input = 0;
         let shards = context.shards();
         let local = LocalContext {
             now: context.engine.now(),
@@ -50,6 +52,7 @@ impl Session {
             }
             LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
         }
+        self.client.publish();
         self.subscriptions.set_proto(self.client.proto());
         if !out.is_empty() {
             self.window.reply(|buffer| buffer.extend_from_slice(&out));
@@ -91,7 +94,8 @@ impl Session {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: context.waiting.len(),
+            blocked_clients: context.waiting.blocked(),
+            cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,

@@ -167,15 +167,14 @@ impl Session {
     pub(super) async fn exec(&mut self) {
         let Some(queue) = self.leave_multi() else { return };
         let watch = self.watch.take();
-        if queue.spoiled {
-            drop(watch);
-            return self.reply(|reply| reply.error(error_reply::EXECABORT));
-        }
         let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
         let shards: Vec<ShardId> = commands.iter().map(|command| command.place.shard).collect();
         if let Some(busy) = self.busy(&shards).await {
             return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+        }
+        if queue.spoiled {
+            return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
         match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
             Ok(Executed::Replies(replies)) => {

@@ -34,6 +34,10 @@ TAGS = "-needs:debug -needs:repl -needs:reset -needs:config-maxmemory -slow -lar
 KNOWN = Path(__file__).parent / "known.tsv"
 HEADER = "target\tunit\thow\ttest\treason\n"
 
+# A single test may take half a minute, on a busy machine more.
+HUNG_AFTER_S = 240
+START_S = 60
+
 # A failure that is known. `target` may be `both`. `how` is `fails`; `flaky`, which may pass too; or `hangs`, which is not run.
 Known = namedtuple("Known", "target unit how test reason")
 
@@ -76,6 +80,7 @@ def arguments():
     for target in TARGETS[1:]:
         parser.add_argument(f"--{target}", dest="targets", action="append_const", const=target)
     parser.add_argument("--only", action="append", default=[], metavar="UNIT")
+    parser.add_argument("--timeout", type=int, default=HUNG_AFTER_S, metavar="SECONDS", help="without progress the unit is given up")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     options.targets = options.targets or TARGETS[1:]
@@ -129,7 +134,7 @@ def run(options, target, unit, skipped):
         command = ["./runtest", "--host", "127.0.0.1", "--port", str(port), "--singledb", "--clients", "1", "--single", f"unit/{unit}"]
         command += ["--tags", TAGS, "--ignore-encoding", "--ignore-digest"]
         # An unexpected error fails the test it happens in, and ends no more than the block that it happens outside of a test.
-        command += ["--durable", "--timeout", str(HUNG_AFTER_S)]
+        command += ["--durable", "--timeout", str(options.timeout)]
         for test in skipped:
             command += ["--skiptest", test]
         with process(command, cwd=options.suite / "redis-7.0.15", stdout=output, stderr=output) as suite:
@@ -192,9 +197,5 @@ def until(condition, serving, log):
             sys.exit(f"the server does not serve:\n{log.read_text()}")
         time.sleep(0.05)
 
-
-# A single test may take half a minute, on a busy machine more.
-HUNG_AFTER_S = 240
-START_S = 60
 
 main()

@@ -46,6 +46,11 @@ impl Scripts {
         self.lock().bodies.get(&digest.to_ascii_lowercase()[..]).cloned()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().bodies.len()
+    }
+
     fn remember(&self, body: &[u8]) {
         if body.len() > SCRIPT_BYTES_MAX {
             return;

@@ -34,6 +34,8 @@ pub struct Facts<'a> {
     pub connected_clients: usize,
     /// Clients that wait in a blocking command.
     pub blocked_clients: usize,
+    /// Users' scripts that weft remembers.
+    pub cached_scripts: usize,
     /// The counters.
     pub metrics: &'a Snapshot,
     /// Memory and processor time of the process.

@@ -131,6 +131,7 @@ fn memory(text: &mut Text, facts: &Facts<'_>) {
     text.field("used_memory_rss_human", HumanBytes(usage.resident));
     text.field("used_memory_peak", usage.resident_peak);
     text.field("used_memory_peak_human", HumanBytes(usage.resident_peak));
+    text.field("number_of_cached_scripts", facts.cached_scripts);
     text.field("maxmemory", 0);
     text.field("maxmemory_human", HumanBytes(0));
     text.field("maxmemory_policy", &facts.shards.maxmemory_policy);
