@@ -7,7 +7,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test redis-suite bench lint clean
+.PHONY: help run test model redis-suite bench lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -27,6 +27,10 @@ redis-suite: ## Run Redis's own test suite through weft; ARGS='--static --only s
 	@tests/redis_suite/fetch.sh $(TARGET_DIR)/redis-suite
 	cargo build
 	@tests/redis_suite/run.py --weft $(TARGET_DIR)/debug/weft --suite $(TARGET_DIR)/redis-suite $(ARGS)
+
+model: ## Explore the larger worlds of the models of the commit protocol; prints how many states each has
+	@deploy/need.sh cargo cc
+	cargo test --release --lib model -- --ignored --nocapture --test-threads 1
 
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv

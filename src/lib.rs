@@ -46,6 +46,7 @@
 //! | what becomes of a command? | `command/columns.rs`, then `session/dispatch.rs` |
 //! | why is a transaction atomic? | [`txn`], the header |
 //! | what happens when a proxy dies? | `txn/recovery.rs`, `txn/sweeper.rs`, `txn/state/resolver.rs` |
+//! | what do operators see? | `txn/overview.rs`, `session/operator.rs` |
 //! | what runs at the shards? | `txn/lua/`, put together by `txn/script.rs` |
 //! | what is weft's among the users' keys? | [`txn::internal_keys`] |
 //! | how are replies of several shards merged? | `route/merge.rs`, `session/split.rs` |

@@ -228,6 +228,14 @@ counters! {
     RecoveredAborted = "weft_txn_recovered_total" r#"outcome="aborted""#;
     /// A committed batch was applied again, at a shard that had lost it.
     Reapplied = "weft_txn_reapplied_total";
+    /// A shard lost its part of a committed transaction for good.
+    Torn = "weft_txn_torn_total";
+    /// A record that nobody needed any more was deleted for its age.
+    SweptCommitted = "weft_txn_swept_total" r#"state="committed""#;
+    /// A tombstone was deleted for its age.
+    SweptAborted = "weft_txn_swept_total" r#"state="aborted""#;
+    /// A lock whose record was lost was taken away.
+    LocksOrphaned = "weft_locks_orphaned_total";
     /// EXEC answered nil because a watched key had changed.
     WatchAborts = "weft_watch_aborts_total";
     /// A command met a lock and waited.
@@ -274,6 +282,10 @@ counters! {
     ErrorUnknown = "weft_errors_total" r#"code="UNKNOWN""#;
     /// A lock was held for too long.
     ErrorLockWait = "weft_errors_total" r#"code="LOCKWAIT""#;
+    /// A transaction over several shards was refused.
+    ErrorTxnRefused = "weft_errors_total" r#"code="TXNREFUSED""#;
+    /// All shards lost a transaction.
+    ErrorTxnLost = "weft_errors_total" r#"code="TXNLOST""#;
     /// A transaction gave way.
     ErrorTxnConflict = "weft_errors_total" r#"code="TXNCONFLICT""#;
     /// A transaction committed, its replies are gone.
@@ -290,6 +302,11 @@ impl Counter {
         let code = text.split(|&byte| byte == b' ').next().unwrap_or_default();
         let is_code = |counter: &&Self| counter.error_code().is_some_and(|known| known.as_bytes() == code);
         Self::ALL.iter().find(is_code).copied().unwrap_or(Self::ErrorOther)
+    }
+
+    /// Whether errors with this code are counted apart from others.
+    pub fn is_error_code(code: &str) -> bool {
+        Self::ALL.iter().any(|counter| *counter != Self::ErrorOther && counter.error_code() == Some(code))
     }
 
     /// The code, if this counts error replies.

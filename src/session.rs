@@ -16,6 +16,7 @@ mod everywhere;
 mod forward;
 pub mod local;
 mod multi;
+mod operator;
 mod pubsub;
 mod registry;
 mod rescue;
@@ -130,7 +131,7 @@ struct Pending {
 
 /// Serves a client until it goes or is sent away.
 pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
-    let window = Window::new();
+    let window = Window::new(Arc::clone(&context.counts));
     let session = Session {
         subscriptions: Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window)),
         context,

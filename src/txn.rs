@@ -44,14 +44,15 @@
 //! | a tombstone is found | abort the prepared ones, tell when all have answered: one may have been committed already |
 //! | commit is refused or lost | sent until it is answered; committed answers the kept replies |
 //! | the proxy dies | locks outlive it; whoever meets one resolves: fence all, then commit all or abort all |
-//! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already |
+//! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already: a commit went unanswered, and no failover or restart explains the loss |
 //! | all lost it | told as aborted |
+//! | a lock is left without its record | whoever meets it after its lease takes it away ([`unlock`]); the sweeper does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
 //! # Where is what
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
-//!   inspect), [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -67,12 +68,14 @@ mod id;
 #[cfg(test)]
 mod model;
 mod one_phase;
+mod overview;
 mod participant;
 mod recovery;
 mod script;
 mod snapshot;
 mod sweeper;
 mod wait;
+mod walk;
 
 pub mod abort;
 pub mod commit;
@@ -85,6 +88,7 @@ pub mod part;
 pub mod prepare;
 pub mod reapply;
 pub mod state;
+pub mod unlock;
 pub mod watch;
 
 use bytes::Bytes;
@@ -96,6 +100,7 @@ pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
 pub use one_phase::guarded_request;
+pub use overview::{Decision, Found, Overview, Resolution, Sighting, Standing};
 pub use participant::{Participant, parse_participants, participants_text};
 pub use script::{Script, fits_script};
 

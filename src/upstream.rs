@@ -17,15 +17,17 @@ mod error;
 mod handshake;
 mod leased;
 mod node;
+mod run;
 mod set;
 mod shared;
 mod subscriber;
 
-pub use call::call;
+pub use call::{call, call_noting};
 pub use error::UpstreamError;
 pub use handshake::Handshake;
 pub use leased::{Leased, LeasedConn};
 pub use node::{Link, Node};
+pub use run::Run;
 pub use set::Upstreams;
 pub use shared::{ReplySink, SharedConn};
 pub use subscriber::{MessageSink, Subscriber, Topic, TopicKind};

@@ -12,7 +12,7 @@ fn the_table_is_what_the_servers_say_of_their_commands() {
         let server = Server::start(flavor, &[]);
         told.hear(flavor, &server.client().call("COMMAND"));
     }
-    for spec in all() {
+    for spec in all().filter(|spec| spec.name.split('|').next() != Some("weft")) {
         let (flags, categories) = told.of(spec.name).unwrap_or_else(|| panic!("no server knows {}", spec.name));
         assert_eq!(names(spec.flags.iter_names()), flags, "flags of {}", spec.name);
         let ours = names(spec.categories().iter_names());

@@ -49,6 +49,8 @@ const PURE: &[&str] = &[
     "src/route/",
     "src/txn/state.rs",
     "src/txn/state/",
+    "tests/histories/checker.rs",
+    "tests/histories/checker/",
     "src/txn/answer.rs",
     "src/txn/batch.rs",
     "src/txn/id.rs",

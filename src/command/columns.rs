@@ -211,6 +211,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
     (Handling::AnyShard, &["acl", "acl|help", "acl|cat", "acl|genpass", "module", "module|help"]),
     (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
+    (Handling::Local, &["weft", "weft|help", "weft|txn"]),
     (SWAP, &["swapdb"]),
     (DATABASES, &["move"]),
     (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),

@@ -2,15 +2,15 @@
 """Writes table.rs from what running servers say of their own commands: generate.py PORT [PORT...] > table.rs
 
 Name the ports from the oldest server to the newest. A row admits what any of the servers admits: the wider arity and the
-union of the flags; key specs, categories and tips are those of the newest server that has any. weft's own columns are not
-here but in columns.rs.
+union of the flags; key specs, categories and tips are those of the newest server that has any. The one command of weft's own
+is OWN; weft's own columns are not here but in columns.rs.
 """
 
 import socket
 import sys
 
 HEADER = """\
-//! Every command of Redis 7.0 and Valkey 9, one row each, in their own words. Written by `generate.py`: do not edit.
+//! Every command of Redis 7.0 and Valkey 9, one row each, in their own words, and WEFT. Written by `generate.py`: do not edit.
 //!
 //! A row: name, arity, flags, ACL categories beyond those that follow from the flags, key specs, tips. weft's own columns are in
 //! `columns.rs`.
@@ -26,14 +26,32 @@ pub(super) static COMMANDS: &[CommandSpec] = &["""
 # Words that Valkey renamed.
 SYNONYMS = {"skip_commandlog": "skip_slowlog"}
 
+# Name, arity, flags and subcommands.
+OWN = ("weft", -2, "", [("weft|help", 2, "loading stale", []), ("weft|txn", -3, "admin loading no_multi noscript stale", [])])
+
+
 def main():
-    merged = {}
+    merged = {OWN[0]: own(OWN)}
     for port in sys.argv[1:]:
         merge(merged, commands(int(port)))
     print(HEADER)
     for name in sorted(merged):
         print_row(merged[name], "    ")
     print("];")
+
+
+def own(command):
+    name, arity, flags, subcommands = command
+    flags, subcommands = set(flags.split()), {row[0]: own(row) for row in subcommands}
+    return {
+        "name": name,
+        "arity": arity,
+        "flags": flags,
+        "categories": implied(flags),
+        "keys": [],
+        "tips": [],
+        "subcommands": subcommands,
+    }
 
 
 def commands(port):

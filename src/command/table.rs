@@ -1,4 +1,4 @@
-//! Every command of Redis 7.0 and Valkey 9, one row each, in their own words. Written by `generate.py`: do not edit.
+//! Every command of Redis 7.0 and Valkey 9, one row each, in their own words, and WEFT. Written by `generate.py`: do not edit.
 //!
 //! A row: name, arity, flags, ACL categories beyond those that follow from the flags, key specs, tips. weft's own columns are in
 //! `columns.rs`.
@@ -366,6 +366,10 @@ pub(super) static COMMANDS: &[CommandSpec] = &[
     row("wait", 3, BLOCKING | NOSCRIPT, IN_CONNECTION, &[], tips(Req::AllShards, Resp::AggMin, Deterministic)),
     row("waitaof", 4, BLOCKING, IN_CONNECTION, &[], tips(Req::AllShards, Resp::AggMin, Deterministic)),
     row("watch", -2, ALLOW_BUSY | FAST | LOADING | NO_MULTI | NOSCRIPT | STALE, IN_TRANSACTION, &[range(1, -1, 1, RO)], NO_TIPS),
+    container("weft", -2, NONE, NONE, &[], NO_TIPS, &[
+        row("weft|help", 2, LOADING | STALE, NONE, &[], NO_TIPS),
+        row("weft|txn", -3, ADMIN | LOADING | NO_MULTI | NOSCRIPT | STALE, NONE, &[], NO_TIPS),
+    ]),
     row("xack", -4, FAST | WRITE, IN_STREAM, &[one(1, RW | UPDATE)], NO_TIPS),
     row("xadd", -5, DENYOOM | FAST | WRITE, IN_STREAM, &[one(1, RW | UPDATE)], tips(Req::None, Resp::None, Nondeterministic)),
     row("xautoclaim", -6, FAST | WRITE, IN_STREAM, &[one(1, RW | DELETE)], tips(Req::None, Resp::None, Nondeterministic)),

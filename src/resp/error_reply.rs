@@ -196,6 +196,11 @@ pub const CURSOR_TOO_WIDE: &str = "ERR a shard's SCAN cursor is too large for we
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 
+/// WEFT TXN with something that is no transaction's name.
+pub const TXN_ID: &str = "ERR Invalid transaction ID";
+/// WEFT TXN LIST with a COUNT out of bounds.
+pub const LIST_COUNT: &str = "ERR COUNT must be between 1 and 10000";
+
 /// A command that Redis has and weft does not yet.
 pub fn not_supported(name: &str) -> String {
     format!("ERR '{name}' is not supported by weft yet")

@@ -17,7 +17,7 @@ use super::Shared;
 use crate::config::{Secret, TopologyConfig};
 use crate::metrics::Counter;
 use crate::session::{self, Context, Databases, Hub, LocalSettings, Peer};
-use crate::txn::{Engine, Script};
+use crate::txn::{Engine, Script, TxnIds};
 use crate::upstream::{Handshake, Upstreams};
 
 /// Runs worker `index` until the process stops.
@@ -55,7 +55,8 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
         preload: Script::ALL.map(Script::load).into(),
     };
     let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone(), Arc::clone(&shared.counts[index]));
-    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, index, Arc::clone(&shared.counts[index]));
+    let ids = TxnIds::new(shared.identity.proxy_id(), index as u32);
+    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, ids, Arc::clone(&shared.counts[index]));
     let output_bytes_max = shared.config.limits.client_output_bytes_max;
     Rc::new(Context {
         hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),

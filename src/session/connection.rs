@@ -10,7 +10,7 @@ use super::local::info::{self, Facts, Sections, ShardsFacts, Statistics, aggrega
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
 use crate::command::{self, CommandSpec, Flags, Handling};
-use crate::metrics::ProcessUsage;
+use crate::metrics::{Counter, ProcessUsage};
 use crate::resp::{Proto, Request, Value};
 use crate::topology::Mode;
 
@@ -19,7 +19,7 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -50,7 +50,7 @@ impl Session {
                 self.watch = None;
                 self.subscriptions.clear();
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => {}
         }
         self.client.publish();
         self.subscriptions.set_proto(self.client.proto());
@@ -75,6 +75,7 @@ impl Session {
             LocalOutcome::Info(sections) => self.info(sections).await,
             LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
+            LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
                 let result = engine.any_shard(&pending.request, self.client.proto()).await;
@@ -140,7 +141,8 @@ impl Context {
             texts.extend(self.infos(&["INFO", section]).await);
         }
         let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));
-        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted)
+        let counters = self.metrics.since_reset();
+        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
     }
 
     /// What each shard says to `info`; nothing when one does not answer.

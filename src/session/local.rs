@@ -9,6 +9,7 @@ mod client;
 mod connection;
 pub mod info;
 mod server;
+pub mod weft;
 
 #[cfg(test)]
 mod tests;
@@ -94,6 +95,8 @@ pub enum LocalOutcome {
     Info(Sections),
     /// Answer from weft's configuration and a shard's (`CONFIG GET`), or set what may be set (`CONFIG SET`). Nothing was written.
     Config,
+    /// Look into the shards' records (`WEFT TXN`). Nothing was written.
+    Inquiry(weft::Inquiry),
     /// Not one of these commands. Nothing was written.
     NotLocal,
 }
@@ -152,6 +155,8 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "config|get" | "config|set" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
+        "weft|help" => weft::help(call),
+        "weft|txn" => weft::transactions(call),
         _ => LocalOutcome::NotLocal,
     }
 }

@@ -1,6 +1,7 @@
-//! The one place where an error becomes bytes for the client.
+//! The one place where an error becomes bytes for the client, and where errors are counted.
 
 use crate::command::{CommandSpec, KeyError, LookupError};
+use crate::metrics::WorkerMetrics;
 use crate::resp::{ProtocolError, ReplyWriter, Request, error_reply};
 use crate::route::RouteError;
 use crate::txn::ExecError;
@@ -72,6 +73,14 @@ pub(super) fn route(error: &RouteError, spec: &CommandSpec) -> String {
 /// Whether the arguments are such that any shard refuses them before it looks at data: it has the exact words.
 pub(super) fn is_the_shards_to_tell(error: KeyError) -> bool {
     matches!(error, KeyError::NotAnInteger | KeyError::OutOfRange | KeyError::Syntax)
+}
+
+/// Counts `reply` if it is an error, a shard's or weft's own. What EXEC's array holds is not looked at.
+#[inline]
+pub(super) fn count(counts: &WorkerMetrics, reply: &[u8]) {
+    if let Some(text) = reply.strip_prefix(b"-") {
+        counts.count_error(text.trim_ascii_end());
+    }
 }
 
 /// Whether `frame` says that the command was not carried out because its slot is elsewhere.

@@ -10,6 +10,7 @@ mod traffic;
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +18,7 @@ use smallvec::SmallVec;
 
 use self::traffic::Traffic;
 use super::{pubsub, rescue};
+use crate::metrics::WorkerMetrics;
 use crate::resp::{Proto, ReplyWriter, Request};
 use crate::route::Place;
 use crate::txn::{self, guarded};
@@ -48,6 +50,7 @@ struct Inner {
     /// The client does not read what it is sent.
     overrun: bool,
     waker: Option<Waker>,
+    counts: Arc<WorkerMetrics>,
 }
 
 /// One request on its way.
@@ -117,7 +120,7 @@ impl Shape {
 }
 
 impl Window {
-    pub(super) fn new() -> Rc<Self> {
+    pub(super) fn new(counts: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             inner: RefCell::new(Inner {
                 out: BytesMut::new(),
@@ -132,6 +135,7 @@ impl Window {
                 withheld: None,
                 overrun: false,
                 waker: None,
+                counts,
             }),
         })
     }
@@ -164,10 +168,13 @@ impl Window {
     pub(super) fn reply(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut inner = self.inner.borrow_mut();
         if inner.entries.is_empty() {
-            return write(&mut inner.out);
+            let start = inner.out.len();
+            write(&mut inner.out);
+            return rescue::count(&inner.counts, &inner.out[start..]);
         }
         let mut reply = BytesMut::new();
         write(&mut reply);
+        rescue::count(&inner.counts, &reply);
         inner.held += reply.len();
         inner.entries.push_back(Entry { state: State::Done(reply.freeze()), write: false, place: None, request: None });
     }
@@ -384,6 +391,7 @@ impl Inner {
         if self.again && !self.entries[index].write && self.is_behind_again(index) {
             return self.entries[index].state = State::Again;
         }
+        rescue::count(&self.counts, reply);
         if index == 0 {
             self.out.extend_from_slice(reply);
             self.entries.pop_front();

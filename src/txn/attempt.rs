@@ -1,5 +1,6 @@
 //! Trying until it works, where trying again is safe: locks that are waited for, slots that move, scripts that a shard has forgotten.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use super::{Locked, part};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, Node, UpstreamError, call};
+use crate::upstream::{Leased, Node, Run, UpstreamError, call_noting};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -75,23 +76,32 @@ pub(super) struct Target {
     /// The node, which is not the owner of the slot when ASK said so.
     node: Rc<Node>,
     asking: bool,
+    /// Whom the last call went to.
+    run: RefCell<Option<Run>>,
 }
 
 impl Target {
+    /// Whom the last call went to, answered or not; `None` if that is not known.
+    pub(super) fn run(&self) -> Option<Run> {
+        self.run.borrow().clone()
+    }
+
     /// Sends `requests` adjacent to each other on the shared connection and returns the reply frame of each.
     ///
     /// # Errors
     /// As [`call`].
     pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
         let conn = self.node.shared(self.place.db, proto);
-        if !self.asking {
-            return call(&conn, requests).await;
-        }
-        let mut all = vec![Request::new(&["ASKING"])];
-        all.extend_from_slice(requests);
-        let mut replies = call(&conn, &all).await?;
-        replies.remove(0);
-        Ok(replies)
+        let mut run = None;
+        let result = if self.asking {
+            let mut all = vec![Request::new(&["ASKING"])];
+            all.extend_from_slice(requests);
+            call_noting(&conn, &all, &mut run).await.map(|mut replies| replies.split_off(1))
+        } else {
+            call_noting(&conn, requests, &mut run).await
+        };
+        self.run.replace(run);
+        result
     }
 
     /// Like [`call`](Self::call) for one EVALSHA; a script that the shard does not know is loaded and called again, since then
@@ -166,7 +176,7 @@ impl Engine {
         let place = part::place(&self.upstreams.map(), participant)?;
         let asking = ask.is_some();
         let node = ask.or_else(|| self.upstreams.primary(place.shard))?;
-        Some(Target { place, node, asking })
+        Some(Target { place, node, asking, run: RefCell::default() })
     }
 
     /// Does what a redirect asks for; the node to ask next, if it named one that the topology knows.

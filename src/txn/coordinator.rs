@@ -23,7 +23,7 @@ use super::participant::participants_text;
 use super::snapshot::in_order;
 use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
 use super::watch::Watch;
-use super::{Locked, Terms};
+use super::{Locked, State, Terms};
 use crate::metrics::Counter;
 use crate::resp::{Proto, error_reply};
 use crate::route::Place;
@@ -122,6 +122,14 @@ impl Driver {
                 return;
             }
             let Some(event) = steps.next().await else { return };
+            if let Event::Commit(at, State::Gone | State::Aborted) = event
+                && self.members[at].has_failed_over()
+            {
+                (machine, actions) = machine.on(self.engine.unix_ms(), Event::FailedOver(at));
+                if !self.act(actions, &mut steps, &mut tell) {
+                    return;
+                }
+            }
             (machine, actions) = machine.on(self.engine.unix_ms(), event);
         }
     }
@@ -154,6 +162,7 @@ impl Driver {
                     tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction; applying it again")
                 }
                 Action::Torn(at) => {
+                    engine.counts.count(Counter::Torn);
                     tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
                 }
                 Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,9 +18,11 @@ use super::lock::named;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
-use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply};
+use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
+use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value, elements};
-use crate::upstream::{Leased, Node, UpstreamError};
+use crate::topology::SlotMap;
+use crate::upstream::{Leased, Node, Run, UpstreamError};
 
 /// A participant as the driver of a machine sees it.
 pub(super) struct Member {
@@ -30,12 +33,23 @@ pub(super) struct Member {
     ask: RefCell<Option<Rc<Node>>>,
     /// Steps that were sent again.
     tries: Cell<u32>,
+    /// Whom the last step went to.
+    run: RefCell<Option<Run>>,
+    /// Whom commits went to that nobody answered, `None` where that is not known, and the shards as they were then.
+    unanswered: RefCell<Vec<(Option<Run>, Arc<SlotMap>)>>,
 }
 
 impl Member {
     /// A participant that will do what `batch` says.
     pub(super) fn new(batch: Batch, watching: Option<Leased>) -> Self {
-        Self { batch, watching: RefCell::new(watching), ask: RefCell::default(), tries: Cell::new(0) }
+        Self {
+            batch,
+            watching: RefCell::new(watching),
+            ask: RefCell::default(),
+            tries: Cell::new(0),
+            run: RefCell::default(),
+            unanswered: RefCell::default(),
+        }
     }
 
     /// A participant of a transaction that somebody else began: nothing is known of its commands.
@@ -62,6 +76,7 @@ impl Member {
     /// Sends `step` of the transaction that `terms` name, and waits for its answer.
     pub(super) async fn send(&self, engine: &Engine, terms: &Terms, at: usize, step: Step) -> Event {
         failpoint::hit(Moment::Before(Deed::Step(step)));
+        let map = engine.upstreams.map();
         let (participant, commands) = (&self.batch.participant, &self.batch.commands);
         let event = match step {
             Step::Prepare => self.prepare(engine, terms, at).await,
@@ -86,9 +101,35 @@ impl Member {
                 let read = |reply: &Bytes| fence::answer(reply).map(|record| Event::Inspect(at, record));
                 self.eval(engine, terms.proto, at, step, &fence::inspect(terms.tid, participant), read).await
             }
+            Step::Unlock => {
+                let request = unlock::request(terms.tid, participant, &self.batch.keys);
+                let answer = self.eval(engine, terms.proto, at, step, &request, unlock::answer).await;
+                answer.map(|(locks, record)| {
+                    if locks > 0 {
+                        engine.counts.add(Counter::LocksOrphaned, locks);
+                        tracing::warn!(tid = %terms.tid, %participant, locks, "took away locks whose record was lost");
+                    }
+                    Event::Inspect(at, record)
+                })
+            }
         };
         failpoint::hit(Moment::After(Deed::Step(step)));
-        event.unwrap_or_else(|event| event)
+        let event = event.unwrap_or_else(|event| event);
+        let doubtful =
+            matches!(&event, Event::Lost(..)) || matches!(&event, Event::Refused(.., refusal) if refusal.kind == Refused::Malformed);
+        if doubtful && matches!(step, Step::Commit | Step::Reapply) {
+            self.unanswered.borrow_mut().push((self.run.borrow().clone(), map));
+        }
+        event
+    }
+
+    /// Whether whoever just answered has what it has by a failover or a restart after every commit that was not answered: then such a
+    /// commit left a trace in the record or none at all.
+    pub(super) fn has_failed_over(&self) -> bool {
+        let (unanswered, run) = (self.unanswered.borrow(), self.run.borrow());
+        let Some(run) = &*run else { return false };
+        let gave_way = |(before, map): &(Option<Run>, Arc<SlotMap>)| before.as_ref().is_some_and(|before| before.gave_way_to(run, map));
+        !unanswered.is_empty() && unanswered.iter().all(gave_way)
     }
 
     /// Calls the script of `step` and reads its answer; an event in place of an answer is an error.
@@ -102,7 +143,9 @@ impl Member {
         read: impl FnOnce(&Bytes) -> Result<T, Refusal>,
     ) -> Result<T, Event> {
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(|| unreachable(at, step))?;
-        match target.eval(proto, &script(step).load(), request).await {
+        let result = target.eval(proto, &script(step).load(), request).await;
+        self.run.replace(target.run());
+        match result {
             Ok(reply) => read(&reply).map_err(|refusal| self.refused(engine, at, step, refusal)),
             Err(UpstreamError::MaybeApplied) => Err(Event::Lost(at, step)),
             Err(UpstreamError::NotSent) => Err(unreachable(at, step)),
@@ -161,6 +204,7 @@ impl Member {
         let not_sent = || unreachable(at, Step::Commit);
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(not_sent)?;
         let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
+        self.run.replace(leased.run());
         let closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);
         let mut errors: Vec<Option<Bytes>> = vec![None; commands.len()];
         loop {
@@ -236,6 +280,7 @@ fn script(step: Step) -> Script {
         Step::Abort => Script::Abort,
         Step::Fence => Script::Fence,
         Step::Inspect => Script::Inspect,
+        Step::Unlock => Script::Unlock,
     }
 }
 

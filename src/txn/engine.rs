@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -28,6 +28,8 @@ use crate::upstream::Upstreams;
 
 /// Carries out transactions and the commands that owe them something.
 pub struct Engine {
+    /// Itself, for tasks that outlive who began them.
+    pub(super) this: Weak<Self>,
     pub(super) upstreams: Rc<Upstreams>,
     pub(super) topology: Topology,
     pub(super) config: TransactionConfig,
@@ -54,14 +56,15 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of worker number `worker`, which counts in `counts`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, worker: usize, counts: Arc<WorkerMetrics>) -> Rc<Self> {
-        Rc::new(Self {
+    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`.
+    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, ids: TxnIds, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+        Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             upstreams,
             topology,
             config: config.transactions.clone(),
             counts,
-            ids: RefCell::new(TxnIds::new(fastrand::u64(..), worker as u32)),
+            ids: RefCell::new(ids),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
             forgettable: RefCell::default(),

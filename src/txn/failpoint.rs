@@ -1,8 +1,8 @@
 //! Dying on purpose, for the tests: `WEFT_FAILPOINT=before-commit` makes the process kill itself right before it sends a commit,
 //! `after-prepare:2` when a prepare is answered the second time in its life.
 //!
-//! Set from outside and read once; without it a hit costs one load. The process dies by SIGABRT without unwinding, so nothing is
-//! cleaned up: for the shards and for other proxies that is a SIGKILL.
+//! Set from outside and read once; without it a hit costs one load. The process dies by SIGKILL, in the middle of
+//! whatever its other threads are doing.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -35,7 +35,8 @@ pub(super) fn hit(moment: Moment) {
         && chosen == moment
         && HITS.fetch_add(1, Ordering::Relaxed) + 1 == turn
     {
-        std::process::abort();
+        // It cannot fail, and takes effect before it returns.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
 }
 
@@ -51,13 +52,14 @@ fn parse(text: &str) -> Option<(Moment, u32)> {
     Some((moment, turn.parse().ok()?))
 }
 
-const DEEDS: [(&str, Deed); 7] = [
+const DEEDS: [(&str, Deed); 8] = [
     ("prepare", Deed::Step(Step::Prepare)),
     ("commit", Deed::Step(Step::Commit)),
     ("reapply", Deed::Step(Step::Reapply)),
     ("abort", Deed::Step(Step::Abort)),
     ("fence", Deed::Step(Step::Fence)),
     ("inspect", Deed::Step(Step::Inspect)),
+    ("unlock", Deed::Step(Step::Unlock)),
     ("forget", Deed::Forget),
 ];
 

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{Participant, TxnId};
+use super::{KeyLock, LockMode, Participant, TxnId};
 
 /// What every internal key begins with.
 pub const PREFIX: &[u8] = b"__weft:";
@@ -32,12 +32,25 @@ pub fn record(participant: &Participant, tid: TxnId) -> Bytes {
 
 /// The transaction whose record `key` is; `None` for any other key.
 pub fn tid_of(key: &[u8]) -> Option<TxnId> {
-    let rest = key.strip_prefix(PREFIX)?;
-    let rest = match rest.strip_prefix(b"{") {
-        Some(tagged) => tagged.splitn(2, |byte| *byte == b'}').nth(1)?,
-        None => rest,
+    std::str::from_utf8(behind_tag(key)?.strip_prefix(b"t:")?).ok()?.parse().ok()
+}
+
+/// The user's key that `key` is a lock of, and the mode in which it is held; `None` for any other key.
+pub fn locked_by(key: &[u8]) -> Option<KeyLock> {
+    let (mode, name) = match behind_tag(key)?.split_at_checked(2)? {
+        (b"x:", name) => (LockMode::Exclusive, name),
+        (b"s:", name) => (LockMode::Shared, name),
+        _ => return None,
     };
-    std::str::from_utf8(rest.strip_prefix(b"t:")?).ok()?.parse().ok()
+    Some(KeyLock { key: Bytes::copy_from_slice(name), mode })
+}
+
+fn behind_tag(key: &[u8]) -> Option<&[u8]> {
+    let rest = key.strip_prefix(PREFIX)?;
+    match rest.strip_prefix(b"{") {
+        Some(tagged) => tagged.splitn(2, |byte| *byte == b'}').nth(1),
+        None => Some(rest),
+    }
 }
 
 /// A key that is written and deleted in one step, so that there is something to wait for the replication of.
@@ -76,6 +89,10 @@ mod tests {
                 assert!(is_internal(&internal));
                 assert_eq!(tid_of(&internal), (internal == record(&participant, tid)).then_some(tid));
             }
+            let lock = |mode| KeyLock { key: Bytes::copy_from_slice(key.as_bytes()), mode };
+            assert_eq!(locked_by(&exclusive_lock(&participant, key.as_bytes())), Some(lock(LockMode::Exclusive)));
+            assert_eq!(locked_by(&shared_lock(&participant, key.as_bytes())), Some(lock(LockMode::Shared)));
+            assert_eq!(locked_by(&record(&participant, tid)), None);
         }
     }
 

@@ -7,44 +7,74 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::future::FutureExt as _;
 use futures::stream::FuturesUnordered;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use super::batch::KeyLock;
 use super::drive::{Member, foreign_terms};
 use super::engine::Engine;
 use super::failpoint::{self, Deed, Moment};
 use super::forget::{self, Age};
 use super::participant::Participant;
-use super::state::{Action, Resolver, Step, Verdict};
+use super::state::{Action, Resolver, Verdict};
 use super::{Script, TxnId};
 use crate::metrics::Counter;
 use crate::resp::Proto;
 
-/// Brings `tid`, whose lock or record was met at `home`, to its end. Returns also when that takes longer than a command waits for
-/// a lock: whoever meets it next goes on.
-pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant) {
-    // One resolver in each worker is enough.
-    let Some(_claim) = Claim::new(engine, tid) else { return engine.pause(3).await };
-    match tokio::time::timeout(engine.config.lock_wait_timeout, run(engine, tid, home)).await {
-        Ok(verdict) => {
-            match verdict {
-                Some(Verdict::Committed) => engine.counts.count(Counter::RecoveredCommitted),
-                Some(Verdict::Aborted) => engine.counts.count(Counter::RecoveredAborted),
-                Some(Verdict::Finished) | None => {}
-            }
-            tracing::info!(%tid, ?verdict, "resolved a transaction that was left");
+/// Brings `tid`, whose lock on one of the keys `met` or whose record was met at `home`, to its end. Returns when nothing of it is in the
+/// way at `home` any more, while other participants may still be told. Returns also when that takes longer than a command waits for a
+/// lock: whoever meets it next goes on.
+pub(super) async fn resolve(engine: &Engine, tid: TxnId, home: &Participant, met: Vec<KeyLock>) {
+    match begin(engine, tid, home, met) {
+        Some(Resolving { released, .. }) => {
+            // An error says that it ended without.
+            let _ = released.await;
         }
-        Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
+        None => engine.pause(3).await,
     }
 }
 
-/// The right to resolve a transaction in this worker. It ends also when whoever waits for the resolution is gone before it is over.
-struct Claim<'a> {
-    engine: &'a Engine,
+/// A resolution under way, in a task of its own: whoever began it may be gone before it is over.
+pub(super) struct Resolving {
+    /// Nothing of the transaction is in the way where it was met.
+    released: oneshot::Receiver<()>,
+    /// How it ended; nothing if it could not be brought to an end in time.
+    pub(super) ended: oneshot::Receiver<Verdict>,
+}
+
+/// Begins to resolve `tid`; `None` while this worker is at it already.
+pub(super) fn begin(engine: &Engine, tid: TxnId, home: &Participant, met: Vec<KeyLock>) -> Option<Resolving> {
+    let claim = Claim::new(engine.this.upgrade()?, tid)?;
+    let (release, released) = oneshot::channel();
+    let (end, ended) = oneshot::channel();
+    let home = home.clone();
+    engine.tasks.borrow_mut().spawn_local(async move {
+        let Claim { engine, tid } = &claim;
+        match tokio::time::timeout(engine.config.lock_wait_timeout, run(engine, *tid, &home, met, release)).await {
+            Ok(verdict) => {
+                match verdict {
+                    Some(Verdict::Committed) => engine.counts.count(Counter::RecoveredCommitted),
+                    Some(Verdict::Aborted) => engine.counts.count(Counter::RecoveredAborted),
+                    Some(Verdict::Finished) | None => {}
+                }
+                tracing::info!(%tid, ?verdict, "resolved a transaction that was left");
+                // Whoever began it may not want to know.
+                let _ = verdict.map(|verdict| end.send(verdict));
+            }
+            Err(_) => tracing::warn!(%tid, "a transaction that was left cannot be resolved yet"),
+        }
+    });
+    Some(Resolving { released, ended })
+}
+
+/// The right to resolve a transaction in this worker: one resolver in each is enough.
+struct Claim {
+    engine: Rc<Engine>,
     tid: TxnId,
 }
 
-impl<'a> Claim<'a> {
-    fn new(engine: &'a Engine, tid: TxnId) -> Option<Self> {
+impl Claim {
+    fn new(engine: Rc<Engine>, tid: TxnId) -> Option<Self> {
         let free = engine.resolving.borrow_mut().insert(tid);
         free.then(|| {
             engine.counts.count(Counter::InDoubtBegan);
@@ -53,17 +83,18 @@ impl<'a> Claim<'a> {
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Claim {
     fn drop(&mut self) {
         self.engine.resolving.borrow_mut().remove(&self.tid);
         self.engine.counts.count(Counter::InDoubtEnded);
     }
 }
 
-async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict> {
+async fn run(engine: &Engine, tid: TxnId, home: &Participant, met: Vec<KeyLock>, release: oneshot::Sender<()>) -> Option<Verdict> {
     let kept = u32::try_from(engine.config.kept_reply_bytes_max).unwrap_or(u32::MAX);
     let terms = Rc::new(foreign_terms(tid, kept));
-    let (mut machine, mut actions) = Resolver::new(home.clone());
+    let (mut machine, mut actions) = Resolver::new(home.clone(), met);
+    let mut release = Some(release);
     let mut steps = FuturesUnordered::new();
     loop {
         for action in actions {
@@ -72,8 +103,7 @@ async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict>
                 Action::Resend(at, step, refused) => (at, step, Some(refused)),
                 _ => return machine.verdict(),
             };
-            let keys = if step == Step::Inspect { Vec::new() } else { machine.keys(at).to_vec() };
-            let member = Member::unknown(machine.participant(at).clone(), keys);
+            let member = Member::unknown(machine.participant(at).clone(), machine.keys(at).to_vec());
             let terms = Rc::clone(&terms);
             steps.push(
                 async move {
@@ -87,6 +117,10 @@ async fn run(engine: &Engine, tid: TxnId, home: &Participant) -> Option<Verdict>
         }
         let event = steps.next().await?;
         (machine, actions) = machine.on(event);
+        if machine.has_released(home) {
+            // Nobody may be waiting for it.
+            let _ = release.take().map(|release| release.send(()));
+        }
     }
 }
 

@@ -27,12 +27,26 @@ pub enum Script {
     Inspect,
     /// Committed or aborted to gone.
     Forget,
+    /// Takes away locks without a record.
+    Unlock,
+    /// Answers the record and what is to be done.
+    Show,
 }
 
 impl Script {
     /// Every script: what is loaded on each node when a connection to it is made.
-    pub const ALL: [Self; 8] =
-        [Self::Guarded, Self::Prepare, Self::Commit, Self::Reapply, Self::Abort, Self::Fence, Self::Inspect, Self::Forget];
+    pub const ALL: [Self; 10] = [
+        Self::Guarded,
+        Self::Prepare,
+        Self::Commit,
+        Self::Reapply,
+        Self::Abort,
+        Self::Fence,
+        Self::Inspect,
+        Self::Forget,
+        Self::Unlock,
+        Self::Show,
+    ];
 
     /// The whole text.
     pub const fn text(self) -> &'static str {
@@ -45,6 +59,8 @@ impl Script {
             Self::Fence => source!("#!lua flags=allow-oom\n", "clock", "describe", "fence"),
             Self::Inspect => source!("#!lua flags=no-writes\n", "clock", "describe", "inspect"),
             Self::Forget => source!("#!lua flags=allow-oom\n", "clock", "forget"),
+            Self::Unlock => source!("#!lua flags=allow-oom\n", "clock", "describe", "unlock"),
+            Self::Show => source!("#!lua flags=no-writes\n", "clock", "describe", "show"),
         }
     }
 
@@ -76,7 +92,7 @@ pub fn fits_script(request: &Request) -> bool {
     request.argc() <= SCRIPT_ARGS_MAX
 }
 
-static DIGESTS: LazyLock<[String; 8]> =
+static DIGESTS: LazyLock<[String; 10]> =
     LazyLock::new(|| Script::ALL.map(|script| sha1_smol::Sha1::from(script.text()).digest().to_string()));
 
 macro_rules! source {

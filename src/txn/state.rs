@@ -33,6 +33,8 @@ pub enum Step {
     Fence,
     /// A look without a fence.
     Inspect,
+    /// A look after locks without a record are gone: see [`unlock`](super::unlock).
+    Unlock,
 }
 
 /// What became of something that a machine asked for.
@@ -48,7 +50,7 @@ pub enum Event {
     Abort(usize, State),
     /// It answered fence.
     Fence(usize, Record),
-    /// It answered inspect.
+    /// It answered inspect or unlock.
     Inspect(usize, Record),
     /// EXEC around its prepare answered nil, or the connection that watched broke or was redirected before prepare was sent.
     WatchBroken(usize),

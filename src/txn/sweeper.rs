@@ -3,31 +3,32 @@
 //! Every proxy has one, because any may be the last. A round looks through the keys of every primary in small steps with pauses between
 //! them, so that a shard spends a few thousandths of its time on it however many keys it has; what is found is
 //!
-//! | record | at the age of | becomes |
+//! | what | at the age of | becomes |
 //! |---|---|---|
-//! | prepared | `prepared_age` | resolved: its coordinator has died or lost its way |
-//! | committed | `committed_age` | deleted, unless a participant is still prepared: then that one is resolved first |
-//! | aborted (a tombstone) | `aborted_age` | deleted |
+//! | a prepared record | `prepared_age` | resolved: its coordinator has died or lost its way |
+//! | a committed one | `committed_age` | deleted, unless a participant is still prepared: then that one is resolved first |
+//! | an aborted one, a tombstone | `aborted_age` | deleted |
+//! | a lock without a record | `prepared_age` | taken away ([`unlock`](super::unlock)) |
 //!
 //! Ages are by the shard's clock. A committed record is what tells a resolver that the others must commit too, so it must outlive every
 //! prepared one: that is looked up, not assumed. Sweepers of several proxies may meet over a record; each step tolerates it.
 
-use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::join_all;
 
+use super::batch::{KeyLock, LockMode};
 use super::engine::Engine;
 use super::fence::{self, Record};
 use super::forget::{self, Age};
 use super::participant::Participant;
+use super::walk::{self, Met, Walk};
 use super::{Script, State, TxnId, internal_keys, recovery};
 use crate::config::SweepConfig;
+use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value};
-use crate::slot::Slot;
-use crate::topology::{Mode, ShardId};
-use crate::upstream::{self, Node};
+use crate::topology::ShardId;
 
 impl Engine {
     /// Sweeps round after round, for ever.
@@ -41,48 +42,53 @@ impl Engine {
     }
 
     /// Looks through one primary. What cannot be asked now is left to the next round.
-    async fn sweep_shard(&self, config: &SweepConfig, shard: ShardId) -> Option<()> {
-        let node = self.upstreams.primary(shard)?;
-        let map = self.upstreams.map();
-        let databases = match map.mode() {
-            Mode::Cluster => vec![0],
-            Mode::Static => databases(&ask(&node, 0, &Request::new(&["INFO", "keyspace"])).await?),
+    async fn sweep_shard(&self, config: &SweepConfig, shard: ShardId) {
+        let visit = async |met: Vec<Met>| {
+            for Met { key, at } in met {
+                if let Some(tid) = internal_keys::tid_of(&key) {
+                    self.tend(config, tid, &at).await;
+                } else if let Some(lock) = internal_keys::locked_by(&key) {
+                    self.tend_lock(config, &key, lock, &at).await;
+                }
+            }
+            Walk::On
         };
-        for db in databases {
-            let participant = |key: &[u8]| match map.mode() {
-                Mode::Cluster => Some(Participant::Slot(Slot::of(key))),
-                Mode::Static => Some(Participant::Shard { name: map.shard(shard)?.name.as_str().into(), db }),
-            };
-            let mut cursor = Bytes::from_static(b"0");
-            loop {
-                let page = ask(&node, db, &Request::new(&[&b"SCAN"[..], &cursor, b"MATCH", b"__weft:*", b"COUNT", PAGE_KEYS])).await?;
-                let [next, keys] = page.items()? else { return None };
-                for key in keys.items()?.iter().filter_map(Value::text) {
-                    if let (Some(tid), Some(at)) = (internal_keys::tid_of(key), participant(key)) {
-                        self.tend(config, tid, &at).await;
-                    }
-                }
-                cursor = next.text()?.clone();
-                if cursor.as_ref() == b"0" {
-                    break;
-                }
-                tokio::time::sleep(PAGE_PAUSE).await;
+        let _ = self.walk(shard, walk::ANY, PAGE_PAUSE, visit).await;
+    }
+
+    /// Sees to it that a lock which should be gone long since belongs to somebody: resolving its owner takes it away if it does not.
+    async fn tend_lock(&self, config: &SweepConfig, key: &Bytes, lock: KeyLock, at: &Participant) -> Option<()> {
+        let question = match lock.mode {
+            LockMode::Shared => Request::new(&[&b"HKEYS"[..], key]),
+            LockMode::Exclusive | LockMode::ExclusiveAbsent => Request::new(&[&b"GET"[..], key]),
+        };
+        let reply = self.target(at, None)?.call(Proto::Resp2, &[question]).await.ok()?.pop()?;
+        let reply = Value::parse(&reply).ok()?;
+        for holder in reply.items().unwrap_or(std::slice::from_ref(&reply)).iter().filter_map(Value::text) {
+            let tid: Option<TxnId> = std::str::from_utf8(holder).ok()?.split(' ').next()?.parse().ok();
+            if let Some(tid) = tid.filter(|tid| self.is_older(*tid, config.prepared_age)) {
+                recovery::resolve(self, tid, at, vec![lock.clone()]).await;
             }
         }
         Some(())
     }
 
+    /// Whether `tid` may have been prepared `age` ago.
+    fn is_older(&self, tid: TxnId, age: Duration) -> bool {
+        self.unix_ms() >= tid.start_ms.saturating_add(age.as_millis() as u64)
+    }
+
     /// Does what the record of `tid` at `at` is old enough for.
     async fn tend(&self, config: &SweepConfig, tid: TxnId, at: &Participant) -> Option<()> {
         let least = config.prepared_age.min(config.committed_age).min(config.aborted_age);
-        if self.unix_ms() < tid.start_ms.saturating_add(least.as_millis() as u64) {
+        if !self.is_older(tid, least) {
             return None;
         }
         let record = self.inspect(tid, at).await?;
         let age = Duration::from_millis(record.age_ms.try_into().ok()?);
         match &record.state {
             State::Prepared if age >= config.prepared_age => {
-                recovery::resolve(self, tid, at).await;
+                recovery::resolve(self, tid, at, Vec::new()).await;
             }
             State::Committed(_) if age >= config.committed_age && self.is_over(tid, at, &record).await? => {
                 self.forget_old(tid, at, Age::OldCommitted(config.committed_age)).await;
@@ -97,7 +103,7 @@ impl Engine {
     async fn is_over(&self, tid: TxnId, home: &Participant, record: &Record) -> Option<bool> {
         for participant in record.staged.as_ref()?.participants.iter().filter(|participant| *participant != home) {
             if self.inspect(tid, participant).await?.state == State::Prepared {
-                recovery::resolve(self, tid, home).await;
+                recovery::resolve(self, tid, home, Vec::new()).await;
                 return Some(false);
             }
         }
@@ -113,35 +119,11 @@ impl Engine {
     async fn forget_old(&self, tid: TxnId, at: &Participant, age: Age) {
         let Some(target) = self.target(at, None) else { return };
         // What is not deleted now is met again in the next round.
-        let _ = target.eval(Proto::Resp2, &Script::Forget.load(), &forget::request(&[tid], at, age)).await;
+        let reply = target.eval(Proto::Resp2, &Script::Forget.load(), &forget::request(&[tid], at, age)).await;
+        let counter = if matches!(age, Age::OldTombstone(_)) { Counter::SweptAborted } else { Counter::SweptCommitted };
+        self.counts.add(counter, reply.ok().and_then(|reply| forget::answer(&reply).ok()).unwrap_or(0));
     }
 }
-
-async fn ask(node: &Rc<Node>, db: u32, request: &Request) -> Option<Value> {
-    let reply = upstream::call(&node.shared(db, Proto::Resp2), std::slice::from_ref(request)).await.ok()?.pop()?;
-    Value::parse(&reply).ok()
-}
-
-/// The databases that have keys, from the text of `INFO keyspace`.
-fn databases(info: &Value) -> Vec<u32> {
-    let text = info.text().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-    text.lines().filter_map(|line| line.strip_prefix("db")?.split(':').next()?.parse().ok()).collect()
-}
-
-/// How many keys a shard looks at in one step: a fraction of a millisecond.
-const PAGE_KEYS: &[u8] = b"500";
 
 /// The pause between two steps.
 const PAGE_PAUSE: Duration = Duration::from_millis(100);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_databases_with_keys_are_looked_through() {
-        let info = "# Keyspace\r\ndb0:keys=3,expires=0,avg_ttl=0\r\ndb12:keys=1,expires=1,avg_ttl=5\r\n";
-        assert_eq!(databases(&Value::Bulk(Bytes::from_static(info.as_bytes()))), [0, 12]);
-        assert!(databases(&Value::Null).is_empty());
-    }
-}

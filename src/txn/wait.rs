@@ -19,7 +19,7 @@ impl Engine {
             known => known,
         };
         match locked {
-            Some(Locked { owner, lease_left_ms: ..=0 }) => recovery::resolve(self, owner, &batch.participant).await,
+            Some(Locked { owner, lease_left_ms: ..=0 }) => recovery::resolve(self, owner, &batch.participant, batch.keys.clone()).await,
             _ => self.pause(tries).await,
         }
     }

@@ -8,6 +8,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::error::UpstreamError;
+use super::run::Run;
 use super::shared::{ReplySink, SharedConn};
 use crate::resp::Request;
 
@@ -17,16 +18,27 @@ use crate::resp::Request;
 ///
 /// # Errors
 /// When the connection could not be made or was lost: then no reply is known, see [`UpstreamError`].
-pub async fn call(conn: &SharedConn, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
-    let call = Rc::new(Call { state: RefCell::new(State { frames: Vec::with_capacity(requests.len()), failure: None, waker: None }) });
+pub async fn call(conn: &Rc<SharedConn>, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    call_noting(conn, requests, &mut None).await
+}
+
+/// Like [`call`]; also notes in `run` whom the requests were sent to, whether or not they were answered. `None`: not known.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[Request], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
+    let state = State { frames: Vec::with_capacity(requests.len()), failure: None, run: None, waker: None };
+    let call = Rc::new(Call { conn: Rc::clone(conn), state: RefCell::new(state) });
     let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
     conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
     poll_fn(|cx| {
         let mut state = call.state.borrow_mut();
         if let Some(error) = state.failure {
+            *run = state.run.take();
             return Poll::Ready(Err(error));
         }
         if state.frames.len() == requests.len() {
+            *run = state.run.take();
             return Poll::Ready(Ok(std::mem::take(&mut state.frames)));
         }
         state.waker = Some(cx.waker().clone());
@@ -37,12 +49,15 @@ pub async fn call(conn: &SharedConn, requests: &[Request]) -> Result<Vec<Bytes>,
 
 /// Collects the frames of one [`call`]; the connection holds one end, the caller's future the other.
 struct Call {
+    conn: Rc<SharedConn>,
     state: RefCell<State>,
 }
 
 struct State {
     frames: Vec<Bytes>,
     failure: Option<UpstreamError>,
+    /// Whom the requests were sent to.
+    run: Option<Run>,
     waker: Option<Waker>,
 }
 
@@ -59,10 +74,16 @@ impl Call {
 
 impl ReplySink for Call {
     fn frame(&self, _ticket: u64, frame: &[u8]) {
-        self.change(|state| state.frames.push(Bytes::copy_from_slice(frame)));
+        self.change(|state| {
+            state.frames.push(Bytes::copy_from_slice(frame));
+            state.run = self.conn.run();
+        });
     }
 
     fn failed(&self, _ticket: u64, error: UpstreamError) {
-        self.change(|state| state.failure = Some(error));
+        self.change(|state| {
+            state.failure = Some(error);
+            state.run = self.conn.run();
+        });
     }
 }

@@ -1,4 +1,5 @@
-//! What every new connection says first: who we are, the protocol version, the database, and the scripts that it will call.
+//! What every new connection says first: who we are, the protocol version, the database, and the scripts that it will call. Last it asks
+//! whom it leads to.
 
 use std::rc::Rc;
 
@@ -21,6 +22,7 @@ impl Handshake {
     /// The requests to send on a connection that is to speak `proto` and work in database `db`.
     ///
     /// The first of them, up to the number in the second place, must succeed; of the others only the number of replies counts.
+    /// The last asks which [`Run`](super::Run) this is.
     pub(super) fn requests(&self, proto: Proto, db: u32) -> (Vec<Request>, usize) {
         let mut requests = Vec::new();
         if let Some(password) = &self.password {
@@ -36,6 +38,7 @@ impl Handshake {
         let required = requests.len();
         requests.push(Request::new(&["CLIENT", "SETNAME", "weft"]));
         requests.extend(self.preload.iter().cloned());
+        requests.push(Request::new(&["INFO", "server"]));
         (requests, required)
     }
 }

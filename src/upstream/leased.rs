@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::UpstreamError;
 use super::node::{Link, Node, connect};
+use super::run::Run;
 use crate::resp::{Proto, ReplyScanner, Request};
 
 /// A connection on loan; dropping it gives it back.
@@ -45,6 +46,11 @@ impl Leased {
         &self.node
     }
 
+    /// Whom the connection leads to, if that is known.
+    pub fn run(&self) -> Option<Run> {
+        self.conn.as_ref()?.run.clone()
+    }
+
     /// Says that the connection watches keys, or no longer does.
     pub fn set_watching(&mut self, watching: bool) {
         if let Some(conn) = &mut self.conn {
@@ -72,6 +78,7 @@ impl Drop for Leased {
 /// A connection of the pool.
 pub struct LeasedConn {
     link: Link,
+    run: Option<Run>,
     wire: Wire,
     /// Every reply has been read and no other state than watches is left.
     clean: bool,
@@ -83,7 +90,7 @@ pub struct LeasedConn {
 impl LeasedConn {
     pub(super) async fn connect(link: Link) -> Result<Self, UpstreamError> {
         match connect(&link).await {
-            Ok(stream) => Ok(Self { link, wire: Wire::new(stream), clean: true, watching: false, ignored: 0 }),
+            Ok((stream, run)) => Ok(Self { link, run, wire: Wire::new(stream), clean: true, watching: false, ignored: 0 }),
             Err(error) => {
                 tracing::warn!(shard = %link.address(), %error, "cannot connect");
                 Err(UpstreamError::NotSent)

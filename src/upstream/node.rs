@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use super::error::UpstreamError;
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
+use super::run::Run;
 use super::shared::SharedConn;
 use super::subscriber::{MessageSink, Subscriber};
 use crate::config::UpstreamConfig;
@@ -142,18 +143,18 @@ impl Link {
     }
 }
 
-/// Connects and introduces itself; the stream that comes back has no reply outstanding.
-pub(super) async fn connect(link: &Link) -> io::Result<TcpStream> {
+/// Connects and introduces itself; the stream that comes back has no reply outstanding. Beside it, whom it leads to.
+pub(super) async fn connect(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
     let connected = connect_in_time(link).await;
     link.counts.count(if connected.is_ok() { Counter::UpstreamOpened } else { Counter::UpstreamFailed });
     connected
 }
 
-async fn connect_in_time(link: &Link) -> io::Result<TcpStream> {
+async fn connect_in_time(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
     tokio::time::timeout(link.config.connect_timeout, introduce(link)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-async fn introduce(link: &Link) -> io::Result<TcpStream> {
+async fn introduce(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
     let stream = TcpStream::connect((link.address.host(), link.address.port())).await?;
     stream.set_nodelay(true)?;
     let (requests, required) = link.handshake.requests(link.proto, link.db);
@@ -161,6 +162,9 @@ async fn introduce(link: &Link) -> io::Result<TcpStream> {
     let replies = conn.exchange(&requests).await?;
     match replies.iter().take(required).find_map(error_text) {
         Some(text) => Err(io::Error::other(text)),
-        None => Ok(conn.into_stream()),
+        None => {
+            let run = replies.last().and_then(|info| Run::read(&link.address, info));
+            Ok((conn.into_stream(), run))
+        }
     }
 }

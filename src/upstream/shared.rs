@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 
 use super::error::UpstreamError;
 use super::node::{Link, connect};
+use super::run::Run;
 use crate::metrics::Counter;
 use crate::resp::ReplyScanner;
 
@@ -50,6 +51,8 @@ struct State {
     /// Set by the watchdog: the connection is to be given up.
     stalled: bool,
     closed: bool,
+    /// Whom it leads to, while it is connected and the last sink has not been told otherwise.
+    run: Option<Run>,
 }
 
 struct Pending {
@@ -74,6 +77,7 @@ impl SharedConn {
                 seen: (0, None),
                 stalled: false,
                 closed: false,
+                run: None,
             }),
         });
         tokio::task::spawn_local(run(Rc::clone(&conn), link));
@@ -94,6 +98,11 @@ impl SharedConn {
             drop(state);
             waker.wake();
         }
+    }
+
+    /// Whom the connection leads to; to a sink that is just being told of a frame or of a failure, whom its request was sent to.
+    pub(super) fn run(&self) -> Option<Run> {
+        self.state.borrow().run.clone()
     }
 
     /// Ends the connection: what is still expected fails, and so does what is sent later.
@@ -148,6 +157,7 @@ impl SharedConn {
             let error = if entry.start < written { UpstreamError::MaybeApplied } else { UpstreamError::NotSent };
             entry.sink.failed(entry.ticket, error);
         }
+        self.state.borrow_mut().run = None;
         room.into_iter().for_each(Waker::wake);
     }
 
@@ -277,8 +287,9 @@ async fn run(conn: Rc<SharedConn>, link: Link) {
             return conn.fail_all();
         }
         match connect(&link).await {
-            Ok(mut stream) => {
+            Ok((mut stream, run)) => {
                 pause = BACKOFF.0;
+                conn.state.borrow_mut().run = run;
                 let mut input = Input::default();
                 poll_fn(|cx| conn.poll_serve(&mut stream, &mut input, cx)).await;
                 link.counts.count(Counter::UpstreamLost);

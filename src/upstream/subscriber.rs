@@ -288,7 +288,7 @@ async fn run(subscriber: Rc<Subscriber>, link: Link) {
             return;
         }
         match connect(&link).await {
-            Ok(mut stream) => {
+            Ok((mut stream, _)) => {
                 subscriber.begin();
                 let (mut input, mut scanner, start) = (BytesMut::new(), ReplyScanner::default(), Instant::now());
                 poll_fn(|cx| subscriber.poll_serve(&mut stream, &mut input, &mut scanner, cx)).await;

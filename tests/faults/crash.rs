@@ -1,6 +1,9 @@
 //! A weft that dies at each step of the protocol, as coordinator and as resolver, and what the next one finds.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::time::Instant;
+
+use rustix::process::Signal;
 
 use super::*;
 use crate::support::{PATIENCE, eventually};
@@ -75,7 +78,7 @@ fn die_at_each_step(mode: Mode) {
             let mut doomed = setup(&shards).env("WEFT_FAILPOINT", &failpoint).start();
             let mut client = doomed.client();
             send_transaction(&mut client, increments(&keys));
-            doomed.process().must_exit();
+            assert_eq!(doomed.process().must_exit().signal(), Some(Signal::KILL.as_raw()));
             client.must_be_closed();
             let (context, found) = (format!("{failpoint} of {count}"), left(&shards, &before));
             if let Some(kinds) = expected.keys(count) {
@@ -159,7 +162,7 @@ fn a_resolver_that_dies_is_taken_over_from() {
         let shards = Shards::start(mode, Flavor::Redis, 3);
         let survivor = setup(&shards).start();
         let (_, held) = hold(&shards, "held");
-        let moments = ["before-inspect", "after-inspect", "before-fence:1", "before-fence:2", "after-fence:1", "after-fence:2"];
+        let moments = ["before-unlock", "after-unlock", "before-fence:1", "before-fence:2", "after-fence:1", "after-fence:2"];
         let commits = ["before-commit:1", "before-commit:2", "after-commit:1", "after-commit:2"];
         let aborts = ["before-abort", "after-abort"];
         for (applied, resolver) in

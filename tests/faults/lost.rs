@@ -1,5 +1,7 @@
 //! Records that vanish between prepare and commit: what is decided is applied again, once; what nobody has applied is told as lost.
 
+use weft::txn::Script;
+
 use super::*;
 use crate::support::{Fault, FaultProxy, Way};
 
@@ -68,5 +70,44 @@ fn a_transaction_that_all_shards_have_lost_is_applied_nowhere() {
     proxies.iter().for_each(FaultProxy::release);
     assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with("TXNLOST")));
     keys.iter().for_each(|key| client.must_nil(&format!("GET {key}")));
+    must_have_no_locks(&shards);
+}
+
+/// Two static shards behind proxies, and a transaction whose commit to the second one was sent and will not be answered.
+fn unanswered_commit() -> (Shards, Vec<FaultProxy>, Weft, Client, Vec<String>) {
+    let (shards, proxies, weft, client, keys) = held_at_commit(queue_increments);
+    proxies[1].set(Way::Requests, Script::Commit.sha1(), Fault::Hold);
+    proxies.iter().for_each(FaultProxy::release);
+    proxies[1].must_spring();
+    (shards, proxies, weft, client, keys)
+}
+
+#[test]
+fn a_shard_that_restarts_empty_in_the_middle_of_commit_gets_its_part_again() {
+    let (mut shards, proxies, _weft, mut client, keys) = unanswered_commit();
+    shards.server(1).restart();
+    assert_eq!(client.receive(), integers([1, 1]));
+    keys.iter().for_each(|key| client.must_bulk(&format!("GET {key}"), "1"));
+    must_have_no_locks(&shards);
+    drop(proxies);
+}
+
+#[test]
+fn a_part_that_may_be_there_is_not_applied_again_when_its_record_is_lost_otherwise() {
+    let (shards, proxies, _weft, mut client, keys) = unanswered_commit();
+    // The next commit waits, too, while the record is lost.
+    proxies[1].set(Way::Requests, Script::Commit.sha1(), Fault::Hold);
+    proxies[1].cut_all();
+    proxies[1].must_spring();
+    let mut shard = shards.servers()[1].client();
+    let names = shard.call("KEYS __weft:t:*").items().unwrap()[0].text().unwrap();
+    shard.must_int(&["DEL", &names], 1);
+    proxies[1].release();
+    assert!(matches!(client.receive(), Reply::Error(text) if text.starts_with("TXNUNKNOWN")));
+    client.must_bulk(&format!("GET {}", keys[0]), "1");
+    let counters = client.call("INFO weft").text().unwrap();
+    assert!(counters.contains("txn_reapplied:0\r\n") && counters.contains("txn_torn:1\r\n"), "{counters}");
+    // The lock that is left is taken away when its lease is over.
+    client.must_ok(&format!("SET {} x", keys[1]));
     must_have_no_locks(&shards);
 }

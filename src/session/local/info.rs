@@ -73,6 +73,13 @@ pub struct ServerIdentity {
     pub isolation: Isolation,
 }
 
+impl ServerIdentity {
+    /// The number that the names of this process's transactions begin with.
+    pub fn proxy_id(&self) -> u64 {
+        u64::from_str_radix(self.run_id.get(..16).unwrap_or_default(), 16).unwrap_or(0)
+    }
+}
+
 /// What the shards say of themselves.
 #[derive(Clone, Debug)]
 pub struct ShardsFacts {

@@ -1,28 +1,30 @@
 //! Participants, processes and the messages between them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::shard::{Cell, Shard};
 use super::{Mutant, Spec};
 use crate::txn::fence::{Record, Staged};
 use crate::txn::state::{Action, Actions, Coordinator, Event, Order, Outcome, Resolver, Step};
-use crate::txn::{Locked, Participant, State, TxnId, prepare, reapply};
+use crate::txn::{KeyLock, LockMode, Participant, State, TxnId, prepare, reapply};
 
 /// All there is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct World {
-    shards: Vec<Shard>,
-    coordinators: Vec<Coordinator>,
+    pub(super) shards: Vec<Shard>,
     /// `None`: done.
-    resolvers: Vec<Option<Resolver>>,
+    pub(super) coordinators: Vec<Option<Coordinator>>,
+    /// `None`: done. In an order of their own, so that it makes no difference who came first.
+    pub(super) resolvers: Vec<Option<Resolver>>,
     /// Steps whose senders wait for the answer.
-    sent: BTreeSet<Sent>,
-    /// Steps whose senders have given up.
-    orphans: BTreeSet<Sent>,
+    pub(super) sent: BTreeSet<Sent>,
+    /// Steps whose senders have given up, and how often.
+    pub(super) orphans: BTreeMap<Orphan, u8>,
     /// Coordinators that wait for a lock.
-    waiting: BTreeSet<(usize, usize)>,
+    pub(super) waiting: BTreeSet<(usize, usize)>,
     /// Transactions whose coordinator has said that they may be forgotten.
     forgettable: BTreeSet<usize>,
-    told: Vec<Told>,
+    pub(super) told: Vec<Told>,
     /// 0: young; 1: too old to be prepared; 2: too old to be believed.
     ages: Vec<u8>,
     losses: usize,
@@ -30,46 +32,33 @@ pub(super) struct World {
     pub(super) torn: bool,
 }
 
-/// A participant: one key, its lock, and a record for each transaction.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Shard {
-    lock: Option<usize>,
-    records: Vec<Cell>,
-    /// Which transactions took a prepare back.
-    rolled_back: BTreeSet<usize>,
-    /// What was applied, in order.
-    log: Vec<usize>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-enum Cell {
-    #[default]
-    Absent,
-    Prepared,
-    Committed,
-    Aborted,
-}
-
-/// A step under way. The number tells one sending from the next.
+/// A step under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Sent {
-    from: From,
-    transaction: usize,
+    pub(super) from: From,
+    pub(super) transaction: usize,
     /// The participant, and its number in the sender's list.
-    to: usize,
-    at: usize,
-    step: Step,
-    again: bool,
+    pub(super) to: usize,
+    pub(super) at: usize,
+    pub(super) step: Step,
+}
+
+/// A step that may be executed any time, or never, without anybody's hearing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Orphan {
+    pub(super) transaction: usize,
+    pub(super) to: usize,
+    pub(super) step: Step,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-enum From {
+pub(super) enum From {
     Coordinator,
     Resolver(usize),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Told {
+pub(super) enum Told {
     Nothing,
     Committed,
     Aborted,
@@ -84,7 +73,7 @@ pub(super) enum Act {
     /// Its sender gives up.
     GiveUp(Sent),
     /// A step that nobody waits for is executed.
-    Straggle(Sent),
+    Straggle(Orphan),
     /// The lock that a coordinator waits for is free.
     Free(usize, usize),
     /// It has waited long enough.
@@ -107,7 +96,7 @@ impl World {
             coordinators: Vec::new(),
             resolvers: Vec::new(),
             sent: BTreeSet::new(),
-            orphans: BTreeSet::new(),
+            orphans: BTreeMap::new(),
             waiting: BTreeSet::new(),
             forgettable: BTreeSet::new(),
             told: vec![Told::Nothing; spec.transactions],
@@ -119,7 +108,7 @@ impl World {
         for transaction in 0..spec.transactions {
             let order = if spec.ordered && transaction > 0 { Order::Ordered } else { Order::Parallel };
             let (coordinator, actions) = Coordinator::new(tid(transaction), spec.participants, order);
-            world.coordinators.push(coordinator);
+            world.coordinators.push(Some(coordinator));
             world.act(spec, From::Coordinator, transaction, actions);
         }
         world
@@ -130,7 +119,7 @@ impl World {
         if self.losses < spec.losses {
             acts.extend(self.sent.iter().copied().map(Act::GiveUp));
         }
-        acts.extend(self.orphans.iter().copied().map(Act::Straggle));
+        acts.extend(self.orphans.keys().copied().map(Act::Straggle));
         for &(transaction, at) in &self.waiting {
             acts.push(if self.shards[at].lock.is_none() { Act::Free(transaction, at) } else { Act::StopWaiting(transaction, at) });
         }
@@ -146,7 +135,8 @@ impl World {
 
     fn possible_at(&self, spec: &Spec, transaction: usize, at: usize, shard: &Shard, acts: &mut Vec<Act>) {
         let cell = shard.records[transaction];
-        if cell == Cell::Prepared && self.resolvers.len() < spec.resolvers {
+        let met = cell == Cell::Prepared || spec.lone_locks && shard.lock == Some(transaction);
+        if met && self.resolvers.len() < spec.resolvers {
             acts.push(Act::Resolve(transaction, at));
         }
         if cell == Cell::Committed && self.forgettable.contains(&transaction) {
@@ -158,7 +148,7 @@ impl World {
         }
         if self.wipes < spec.wipes {
             match cell {
-                Cell::Prepared => acts.push(Act::Wipe(at)),
+                Cell::Prepared => acts.push(if spec.lone_locks { Act::LoseRecord(transaction, at) } else { Act::Wipe(at) }),
                 // A record that is lost without what it stands for is beyond repair where resolvers commit too.
                 Cell::Committed if spec.resolvers == 0 => acts.push(Act::LoseRecord(transaction, at)),
                 Cell::Committed | Cell::Absent | Cell::Aborted => {}
@@ -169,9 +159,7 @@ impl World {
             Some(Mutant::TombstonesEvicted) => Some(Cell::Aborted),
             _ => None,
         };
-        if evicted == Some(cell) {
-            acts.push(Act::Evict(transaction, at));
-        }
+        acts.extend((evicted == Some(cell)).then_some(Act::Evict(transaction, at)));
     }
 
     pub(super) fn perform(&mut self, spec: &Spec, act: Act) {
@@ -179,16 +167,21 @@ impl World {
             Act::Deliver(sent) => {
                 self.sent.remove(&sent);
                 let event = self.execute(spec, sent);
-                self.hear(spec, sent, event);
+                if let Event::Reapply(_, reapply::Answer::Found(State::Prepared)) = event {
+                    // txn/drive.rs: the batch has to run natively, so commit follows.
+                    self.sent.insert(Sent { step: Step::Commit, ..sent });
+                } else {
+                    self.hear(spec, sent, event);
+                }
             }
             Act::GiveUp(sent) => {
                 self.sent.remove(&sent);
-                self.orphans.insert(sent);
+                self.abandon(sent);
                 self.losses += 1;
                 let event = match (spec.mutant, sent.step) {
                     (Some(Mutant::AbortOnTimeout), Step::Prepare) => Event::Prepare(sent.at, prepare::Answer::Exists),
                     (Some(Mutant::PrepareResent), Step::Prepare) => {
-                        self.sent.insert(Sent { again: true, ..sent });
+                        self.sent.insert(sent);
                         return;
                     }
                     _ => Event::Lost(sent.at, sent.step),
@@ -198,22 +191,27 @@ impl World {
                     self.hear(spec, sent, Event::FailedOver(sent.at));
                 }
             }
-            Act::Straggle(sent) => {
-                self.orphans.remove(&sent);
-                self.execute(spec, sent);
+            Act::Straggle(orphan) => {
+                let left = self.orphans.remove(&orphan).unwrap_or_default() - 1;
+                if left > 0 {
+                    self.orphans.insert(orphan, left);
+                }
+                let Orphan { transaction, to, step } = orphan;
+                self.execute(spec, Sent { from: From::Coordinator, transaction, to, at: to, step });
             }
             Act::Free(transaction, at) => self.stop_waiting(spec, transaction, at, Event::Free(at)),
             Act::StopWaiting(transaction, at) => self.stop_waiting(spec, transaction, at, Event::GaveUp(at)),
             Act::Resolve(transaction, at) => {
-                let (resolver, actions) = Resolver::new(participant(at));
+                let met = KeyLock { key: bytes::Bytes::new(), mode: LockMode::Exclusive };
+                let (resolver, actions) = Resolver::new(participant(at), vec![met]);
                 self.resolvers.push(Some(resolver));
                 self.act(spec, From::Resolver(self.resolvers.len() - 1), transaction, actions);
             }
-            Act::Forget(transaction, at) | Act::DeleteOld(transaction, at) | Act::Evict(transaction, at) => {
-                self.shards[at].records[transaction] = Cell::Absent;
-            }
-            Act::LoseRecord(transaction, at) => {
-                self.wipes += 1;
+            Act::Forget(transaction, at)
+            | Act::DeleteOld(transaction, at)
+            | Act::Evict(transaction, at)
+            | Act::LoseRecord(transaction, at) => {
+                self.wipes += usize::from(matches!(act, Act::LoseRecord(..)));
                 self.shards[at].records[transaction] = Cell::Absent;
             }
             Act::GrowOld(transaction) => self.ages[transaction] += 1,
@@ -222,6 +220,14 @@ impl World {
                 let records = vec![Cell::Absent; spec.transactions];
                 self.shards[at] = Shard { records, lock: None, ..std::mem::take(&mut self.shards[at]) };
             }
+        }
+    }
+
+    /// Nobody waits for the answer to `sent` any more. A look at a record is then nothing.
+    fn abandon(&mut self, sent: Sent) {
+        let Sent { transaction, to, step, .. } = sent;
+        if step != Step::Inspect {
+            *self.orphans.entry(Orphan { transaction, to, step }).or_default() += 1;
         }
     }
 
@@ -254,9 +260,18 @@ impl World {
 
     fn coordinator_hears(&mut self, spec: &Spec, transaction: usize, event: Event) {
         let now_ms = if spec.mutant == Some(Mutant::OldFenceBelieved) { 0 } else { u64::from(self.ages[transaction]) * 300_001 };
-        let (coordinator, actions) = self.coordinators[transaction].clone().on(now_ms, event);
-        self.coordinators[transaction] = coordinator;
+        let Some(coordinator) = self.coordinators[transaction].take() else { return };
+        let (coordinator, actions) = coordinator.on(now_ms, event);
+        let done = actions.contains(&Action::Done);
+        self.coordinators[transaction] = Some(coordinator).filter(|_| !done);
         self.act(spec, From::Coordinator, transaction, actions);
+        if done {
+            let deaf = |sent: &Sent| sent.from == From::Coordinator && sent.transaction == transaction;
+            let (gone, heard) = std::mem::take(&mut self.sent).into_iter().partition(deaf);
+            self.sent = heard;
+            BTreeSet::into_iter(gone).for_each(|sent| self.abandon(sent));
+            self.waiting.retain(|(waiting, _)| *waiting != transaction);
+        }
     }
 
     fn act(&mut self, _spec: &Spec, from: From, transaction: usize, actions: Actions) {
@@ -267,8 +282,7 @@ impl World {
                         From::Coordinator => at,
                         From::Resolver(index) => place(self.resolvers[index].as_ref().unwrap().participant(at)),
                     };
-                    let mut sent = Sent { from, transaction, to, at, step, again: false };
-                    sent.again = self.orphans.contains(&sent);
+                    let sent = Sent { from, transaction, to, at, step };
                     assert!(self.sent.insert(sent), "{sent:?} was sent already");
                 }
                 Action::Wait(at, _) => assert!(self.waiting.insert((transaction, at))),
@@ -304,7 +318,7 @@ impl World {
                 }
                 Event::Commit(at, shard.state(transaction))
             }
-            Step::Reapply => Event::Reapply(at, shard.reapply(transaction, age)),
+            Step::Reapply => Event::Reapply(at, shard.reapply(spec.native, transaction, age)),
             Step::Abort => {
                 if cell == Cell::Prepared {
                     shard.rolled_back.insert(transaction);
@@ -324,7 +338,12 @@ impl World {
                 }
                 Event::Fence(at, self.record(transaction, sent.to))
             }
-            Step::Inspect => Event::Inspect(at, self.record(transaction, sent.to)),
+            Step::Inspect | Step::Unlock => {
+                if sent.step == Step::Unlock && cell != Cell::Prepared {
+                    shard.take_back(transaction, cell);
+                }
+                Event::Inspect(at, self.record(transaction, sent.to))
+            }
         }
     }
 
@@ -336,58 +355,6 @@ impl World {
             age_ms: 0,
             staged: staged.then(|| Staged { start_ms: 0, lease_ms: 0, run_id: String::new(), participants, keys: Vec::new() }),
         }
-    }
-}
-
-impl Shard {
-    fn state(&self, transaction: usize) -> State {
-        match self.records[transaction] {
-            Cell::Absent => State::Gone,
-            Cell::Prepared => State::Prepared,
-            Cell::Committed => State::Committed(None),
-            Cell::Aborted => State::Aborted,
-        }
-    }
-
-    fn prepare(&mut self, mutant: Option<Mutant>, transaction: usize, age: u8) -> prepare::Answer {
-        if self.records[transaction] != Cell::Absent {
-            return prepare::Answer::Found(self.state(transaction));
-        }
-        if age > 0 && mutant != Some(Mutant::NoAgeCheck) {
-            return prepare::Answer::ClockApart;
-        }
-        match self.lock {
-            Some(_) if mutant == Some(Mutant::CommitWhenAnyPrepared) => return prepare::Answer::Found(State::Prepared),
-            Some(owner) if mutant != Some(Mutant::NoLockCheck) => return prepare::Answer::Locked(locked(owner)),
-            _ => {}
-        }
-        self.lock = Some(transaction);
-        self.records[transaction] = Cell::Prepared;
-        prepare::Answer::Found(State::Prepared)
-    }
-
-    fn reapply(&mut self, transaction: usize, age: u8) -> reapply::Answer {
-        match (self.records[transaction], self.lock) {
-            (Cell::Committed, _) => {}
-            _ if age == 2 => return reapply::Answer::TooLate,
-            (_, Some(owner)) if owner != transaction => return reapply::Answer::Locked(locked(owner)),
-            _ => self.finish(transaction),
-        }
-        reapply::Answer::Found(State::Committed(None))
-    }
-
-    fn finish(&mut self, transaction: usize) {
-        self.log.push(transaction);
-        self.take_back(transaction, Cell::Committed);
-    }
-
-    fn take_back(&mut self, transaction: usize, cell: Cell) {
-        self.lock = self.lock.filter(|owner| *owner != transaction);
-        self.records[transaction] = cell;
-    }
-
-    fn applied(&self, transaction: usize) -> usize {
-        self.log.iter().filter(|applied| **applied == transaction).count()
     }
 }
 
@@ -412,77 +379,15 @@ impl World {
     }
 }
 
-/// What must always hold.
-impl World {
-    fn transactions(&self) -> std::ops::Range<usize> {
-        0..self.told.len()
-    }
-
-    /// Once applied anywhere, nowhere taken back and nowhere fenced off. (A fence after all is forgotten leaves a tombstone; it is harmless.)
-    pub(super) fn agrees(&self) -> bool {
-        self.transactions().all(|transaction| {
-            let applied = self.shards.iter().any(|shard| shard.applied(transaction) > 0);
-            let refused = self.shards.iter().any(|shard| {
-                let fenced = shard.records[transaction] == Cell::Aborted && shard.applied(transaction) == 0;
-                fenced || shard.rolled_back.contains(&transaction)
-            });
-            !(applied && refused)
-        })
-    }
-
-    pub(super) fn applied_once(&self) -> bool {
-        self.transactions().all(|transaction| self.shards.iter().all(|shard| shard.applied(transaction) <= 1))
-    }
-
-    pub(super) fn locks_are_owned(&self) -> bool {
-        self.shards.iter().all(|shard| {
-            let prepared: Vec<_> = self.transactions().filter(|transaction| shard.records[*transaction] == Cell::Prepared).collect();
-            prepared == Vec::from_iter(shard.lock)
-        })
-    }
-
-    pub(super) fn is_serial(&self) -> bool {
-        let full: Vec<_> = self.shards.iter().filter(|shard| shard.log.len() == self.told.len()).collect();
-        full.windows(2).all(|pair| pair[0].log == pair[1].log)
-    }
-
-    pub(super) fn told_the_truth(&self) -> bool {
-        self.transactions().all(|transaction| {
-            let mut applied = self.shards.iter().map(|shard| shard.applied(transaction));
-            match self.told[transaction] {
-                Told::Committed => applied.all(|times| times == 1),
-                Told::Aborted => applied.all(|times| times == 0),
-                Told::Nothing | Told::Unknown => true,
-            }
-        })
-    }
-
-    /// Nothing is under way and nobody waits.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.sent.is_empty() && self.orphans.is_empty() && self.waiting.is_empty()
-    }
-
-    /// No lock is left, and every client was told something. (An unbelievable answer ends an attempt without cleaning up.)
-    pub(super) fn is_clean(&self) -> bool {
-        let told = self.told.iter().all(|told| *told != Told::Nothing);
-        let resigned = self.told.contains(&Told::Unknown);
-        told && (resigned || self.shards.iter().all(|shard| shard.lock.is_none()))
-    }
-}
-
-fn tid(transaction: usize) -> TxnId {
+pub(super) fn tid(transaction: usize) -> TxnId {
     TxnId { proxy: 1, incarnation: 1, sequence: transaction as u64, start_ms: 0 }
 }
 
-fn locked(owner: usize) -> Locked {
-    Locked { owner: tid(owner), lease_left_ms: 1 }
-}
-
-fn participant(at: usize) -> Participant {
+pub(super) fn participant(at: usize) -> Participant {
     Participant::Shard { name: "p".into(), db: at as u32 }
 }
 
-fn place(participant: &Participant) -> usize {
+pub(super) fn place(participant: &Participant) -> usize {
     match participant {
         Participant::Shard { db, .. } => *db as usize,
         Participant::Slot(_) => panic!("no cluster here"),

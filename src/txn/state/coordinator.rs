@@ -134,6 +134,13 @@ impl Coordinator {
         matches!(self.phase, Phase::Committing)
     }
 
+    /// The same attempt with its participants numbered anew: the first is the one that was `order[0]`.
+    #[cfg(test)]
+    pub(in crate::txn) fn renumbered(mut self, order: &[usize]) -> Self {
+        self.members = order.iter().map(|at| self.members[*at].clone()).collect();
+        self
+    }
+
     fn voted(&mut self, at: usize, answer: prepare::Answer, actions: &mut Actions) {
         match answer {
             prepare::Answer::Found(State::Prepared) => self.members[at].stand = Stand::Prepared,
@@ -214,7 +221,7 @@ impl Coordinator {
                 self.members[at].stand = Stand::Committing;
                 actions.push(Action::Resend(at, Step::Commit, Refused::Later));
             }
-            Step::Abort | Step::Fence | Step::Inspect => actions.push(Action::Resend(at, step, Refused::Later)),
+            Step::Abort | Step::Fence | Step::Inspect | Step::Unlock => actions.push(Action::Resend(at, step, Refused::Later)),
         }
     }
 
@@ -398,7 +405,7 @@ impl Coordinator {
             Step::Commit => Stand::Committing,
             Step::Reapply => Stand::Reapplying,
             Step::Abort => Stand::Aborting,
-            Step::Fence | Step::Inspect => Stand::Fencing,
+            Step::Fence | Step::Inspect | Step::Unlock => Stand::Fencing,
         };
         actions.push(Action::Send(at, step));
     }

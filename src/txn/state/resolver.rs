@@ -3,6 +3,10 @@
 //! Anyone may do it at any time, several at once, the coordinator still at work: each step changes only what the rule
 //! *committed if and only if all have been prepared* has already settled. A resolver never forgets and never applies again:
 //! only the coordinator knows what those need.
+//!
+//! One participant that has committed is enough to commit the others, each as soon as it has answered: a shard that is away delays
+//! nobody else. An abort waits for all answers. A tombstone may stand where a record was lost, and the one that has not answered may
+//! have committed.
 
 use smallvec::smallvec;
 
@@ -45,10 +49,12 @@ struct Member {
 }
 
 impl Resolver {
-    /// Begins with the participant at which a lock or a record of the transaction was met. Its record names the others.
-    pub fn new(home: Participant) -> (Self, Actions) {
-        let members = vec![Member { participant: home, keys: Vec::new(), state: None }];
-        (Self { phase: Phase::Looking, members }, smallvec![Action::Send(0, Step::Inspect)])
+    /// Begins with the participant at which a lock of the transaction, on one of the keys `met`, or a record was met. Its record names
+    /// the others.
+    pub fn new(home: Participant, met: Vec<KeyLock>) -> (Self, Actions) {
+        let step = if met.is_empty() { Step::Inspect } else { Step::Unlock };
+        let members = vec![Member { participant: home, keys: met, state: None }];
+        (Self { phase: Phase::Looking, members }, smallvec![Action::Send(0, step)])
     }
 
     /// The participant that a number in an action stands for.
@@ -56,7 +62,7 @@ impl Resolver {
         &self.members[at].participant
     }
 
-    /// The keys of its record, which commit and abort need.
+    /// The keys of its record, which commit and abort need; those that were met, before the record is known.
     pub fn keys(&self, at: usize) -> &[KeyLock] {
         &self.members[at].keys
     }
@@ -64,6 +70,17 @@ impl Resolver {
     /// How it ended, once it has.
     pub fn verdict(&self) -> Option<Verdict> {
         if let Phase::Done(verdict) = self.phase { Some(verdict) } else { None }
+    }
+
+    /// Whether the transaction is known to hold nothing any more at `home`.
+    pub fn has_released(&self, home: &Participant) -> bool {
+        let released =
+            |member: &Member| member.participant == *home && member.state.as_ref().is_some_and(|state| *state != State::Prepared);
+        match self.phase {
+            Phase::Looking => false,
+            Phase::Fencing | Phase::Committing | Phase::Aborting => self.members.iter().any(released),
+            Phase::Done(_) => true,
+        }
     }
 
     /// Takes in what happened.
@@ -75,7 +92,7 @@ impl Resolver {
                 Some(staged) => self.fence_all(staged.participants, &mut actions),
                 None => self.done(Verdict::Finished, &mut actions),
             },
-            Event::Fence(at, record) if self.phase == Phase::Fencing => {
+            Event::Fence(at, record) if matches!(self.phase, Phase::Fencing | Phase::Committing) => {
                 self.members[at].keys = record.staged.map(|staged| staged.keys).unwrap_or_default();
                 self.members[at].state = Some(record.state);
                 self.decide(&mut actions);
@@ -99,6 +116,14 @@ impl Resolver {
         (self, actions)
     }
 
+    /// The same resolution with its participants renamed, in the order of their new names.
+    #[cfg(test)]
+    pub(in crate::txn) fn renamed(mut self, name: impl Fn(&Participant) -> Participant) -> Self {
+        self.members.iter_mut().for_each(|member| member.participant = name(&member.participant));
+        self.members.sort_by(|one, other| one.participant.cmp(&other.participant));
+        self
+    }
+
     fn fence_all(&mut self, participants: Vec<Participant>, actions: &mut Actions) {
         self.phase = Phase::Fencing;
         self.members = participants.into_iter().map(|participant| Member { participant, keys: Vec::new(), state: None }).collect();
@@ -106,10 +131,10 @@ impl Resolver {
     }
 
     fn decide(&mut self, actions: &mut Actions) {
-        if self.members.iter().any(|member| member.state.is_none()) {
+        let committed = self.members.iter().any(|member| matches!(member.state, Some(State::Committed(_))));
+        if !committed && self.members.iter().any(|member| member.state.is_none()) {
             return;
         }
-        let committed = self.members.iter().any(|member| matches!(member.state, Some(State::Committed(_))));
         let prepared = self.members.iter().all(|member| member.state == Some(State::Prepared));
         let step = if committed || prepared { Step::Commit } else { Step::Abort };
         self.phase = if step == Step::Commit { Phase::Committing } else { Phase::Aborting };

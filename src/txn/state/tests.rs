@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::txn::fence::Staged;
-use crate::txn::{Participant, TxnId};
+use crate::txn::{KeyLock, LockMode, Participant, TxnId};
 
 const TID: TxnId = TxnId { proxy: 1, incarnation: 1, sequence: 1, start_ms: 1_000 };
 const OWNER: Locked = Locked { owner: TxnId { sequence: 2, ..TID }, lease_left_ms: 5 };
@@ -172,7 +172,7 @@ fn record(state: State) -> Record {
 
 /// A resolver that came by participant 1 and found these at both.
 fn resolve(first: State, second: State) -> (Resolver, Vec<Action>) {
-    let (machine, actions) = Resolver::new(participant(1));
+    let (machine, actions) = Resolver::new(participant(1), Vec::new());
     assert_eq!(actions.to_vec(), [Action::Send(0, Step::Inspect)]);
     let (machine, actions) = machine.on(Event::Inspect(0, record(State::Prepared)));
     assert_eq!(actions.to_vec(), [Action::Send(0, Step::Fence), Action::Send(1, Step::Fence)]);
@@ -205,7 +205,41 @@ fn a_resolver_aborts_what_a_fence_has_stopped() {
 
 #[test]
 fn a_resolver_leaves_alone_what_is_finished() {
-    let (machine, _) = Resolver::new(participant(0));
+    let (machine, _) = Resolver::new(participant(0), Vec::new());
     let (machine, actions) = machine.on(Event::Inspect(0, record(State::Gone)));
     assert_eq!((actions.to_vec(), machine.verdict()), (vec![Action::Done], Some(Verdict::Finished)));
+}
+
+#[test]
+fn a_resolver_commits_at_once_what_it_may_and_waits_for_everyone_before_it_aborts() {
+    let three = Record {
+        staged: record(State::Prepared).staged.map(|staged| Staged { participants: (0..3).map(participant).collect(), ..staged }),
+        ..record(State::Prepared)
+    };
+    let looked = || Resolver::new(participant(0), Vec::new()).0.on(Event::Inspect(0, three.clone())).0;
+    let (machine, actions) = looked().on(Event::Fence(0, record(State::Prepared)));
+    assert_eq!(actions.to_vec(), []);
+    assert!(!machine.has_released(&participant(0)));
+    let (machine, actions) = machine.on(Event::Fence(1, record(State::Committed(None))));
+    assert_eq!(actions.to_vec(), [Action::Send(0, Step::Commit)], "2 has not answered");
+    let (machine, _) = machine.on(committed(0, ""));
+    assert!(machine.has_released(&participant(0)) && machine.verdict().is_none());
+    let (machine, actions) = machine.on(Event::Fence(2, record(State::Prepared)));
+    assert_eq!(actions.to_vec(), [Action::Send(2, Step::Commit)]);
+    assert_eq!(machine.on(committed(2, "")).0.verdict(), Some(Verdict::Committed));
+
+    let (machine, _) = looked().on(Event::Fence(0, record(State::Prepared)));
+    let (machine, actions) = machine.on(Event::Fence(1, record(State::Aborted)));
+    assert_eq!(actions.to_vec(), [], "2 may have committed, and 1 lost its part");
+    let (_, actions) = machine.on(Event::Fence(2, record(State::Gone)));
+    assert_eq!(actions.to_vec(), [Action::Send(0, Step::Abort)]);
+}
+
+#[test]
+fn a_resolver_that_met_a_lock_takes_it_away_where_no_record_stands_behind_it() {
+    let met = vec![KeyLock { key: Bytes::from_static(b"k"), mode: LockMode::Exclusive }];
+    let (machine, actions) = Resolver::new(participant(0), met.clone());
+    assert_eq!((actions.to_vec(), machine.keys(0)), (vec![Action::Send(0, Step::Unlock)], &met[..]));
+    let (machine, _) = machine.on(Event::Inspect(0, record(State::Gone)));
+    assert_eq!(machine.verdict(), Some(Verdict::Finished));
 }

@@ -181,6 +181,7 @@ fn cpu(text: &mut Text, facts: &Facts<'_>) {
 fn weft(text: &mut Text, facts: &Facts<'_>) {
     let metrics = facts.metrics;
     text.field("weft_version", env!("CARGO_PKG_VERSION"));
+    text.field("proxy_id", format_args!("{:x}", facts.server.proxy_id()));
     text.field("isolation", isolation(facts.server.isolation));
     text.field("topology", facts.shards.topology);
     text.field("shards", facts.shards.count);
@@ -199,7 +200,12 @@ const WEFT_COUNTERS: &[(&str, &[Counter])] = &[
     ("txn_pending", &[Counter::TwoPhasePending]),
     ("txn_unknown", &[Counter::OnePhaseUnknown, Counter::TwoPhaseUnknown]),
     ("txn_recovered", &[Counter::RecoveredCommitted, Counter::RecoveredAborted]),
+    ("txn_recovered_committed", &[Counter::RecoveredCommitted]),
+    ("txn_recovered_aborted", &[Counter::RecoveredAborted]),
     ("txn_reapplied", &[Counter::Reapplied]),
+    ("txn_torn", &[Counter::Torn]),
+    ("txn_swept", &[Counter::SweptCommitted, Counter::SweptAborted]),
+    ("locks_orphaned", &[Counter::LocksOrphaned]),
     ("watch_aborts", &[Counter::WatchAborts]),
     ("lock_waits", &[Counter::LockWaits]),
     ("lock_timeouts", &[Counter::LockTimeouts]),

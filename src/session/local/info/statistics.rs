@@ -2,7 +2,8 @@
 //!
 //! What a shard carries out it counts itself, the commands that scripts call among them, and tells with the time it took: those are
 //! added up. What never reaches a shard as it is (MULTI, BLPOP, PING) or reaches several (FLUSHALL) weft counts. A shard
-//! also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made.
+//! also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made. Errors
+//! weft counts as it answers them, by the codes that it knows; the others, which scripts make up, it has from the shards.
 
 use std::collections::BTreeMap;
 
@@ -59,6 +60,14 @@ impl Statistics {
         self
     }
 
+    /// With the errors that weft has answered in place of the shards' own count: those that `known` says it tells apart.
+    #[must_use]
+    pub fn with_errors<'a>(mut self, errors: impl Iterator<Item = (&'a str, u64)>, known: impl Fn(&str) -> bool) -> Self {
+        self.errors.retain(|code, _| !known(code));
+        self.errors.extend(errors.filter(|(code, _)| known(code)).map(|(code, count)| (code.to_owned(), count)));
+        self
+    }
+
     /// How many changes the shards' snapshots on disk do not have, with the name of the field that tells it.
     pub fn unsaved(&self) -> (&'static str, u64) {
         (UNSAVED, self.unsaved)
@@ -93,20 +102,23 @@ mod tests {
     const ONE: &str = "# Commandstats\r\ncmdstat_set:calls=2,usec=9,usec_per_call=4.50,rejected_calls=1,failed_calls=0\r\n\
                        cmdstat_multi:calls=7,usec=1,usec_per_call=0.14,rejected_calls=0,failed_calls=0\r\n\
                        # Errorstats\r\nerrorstat_ERR:count=3\r\nrdb_changes_since_last_save:5\r\n";
-    const OTHER: &str = "cmdstat_set:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=1\r\nerrorstat_ERR:count=1\r\nrdb_changes_since_last_save:6\r\nnonsense\r\n";
+    const OTHER: &str = "cmdstat_set:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=1\r\nerrorstat_ERR:count=1\r\nerrorstat_MINE:count=1\r\nrdb_changes_since_last_save:6\r\nnonsense\r\n";
 
     #[test]
     fn shards_are_added_up_and_what_weft_counts_replaces_their_count() {
         let sum = Statistics::of_shards(&[ONE, OTHER]).with_own(&BTreeMap::from([("blpop", 4)]), |name| name == "multi");
+        let sum = sum.with_errors([("ERR", 3), ("LOCKWAIT", 2), ("OTHER", 1)].into_iter(), |code| !["MINE", "OTHER"].contains(&code));
         let fields: Vec<String> = sum.command_fields().chain(sum.error_fields()).map(|(name, value)| format!("{name}:{value}")).collect();
         assert_eq!(
             fields,
             [
                 "cmdstat_blpop:calls=4,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
                 "cmdstat_set:calls=3,usec=12,usec_per_call=4.00,rejected_calls=1,failed_calls=1",
-                "errorstat_ERR:count=4"
+                "errorstat_ERR:count=3",
+                "errorstat_LOCKWAIT:count=2",
+                "errorstat_MINE:count=1"
             ]
         );
-        assert_eq!((sum.errors(), sum.unsaved().1), (4, 11));
+        assert_eq!((sum.errors(), sum.unsaved().1), (6, 11));
     }
 }
