@@ -4,10 +4,11 @@
 # where everything is there, that costs a few milliseconds.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh)
+MINUTES := 4
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model redis-suite bench lint clean
+.PHONY: help run test redis-suite model soak bench fuzz lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -32,9 +33,17 @@ model: ## Explore the larger worlds of the models of the commit protocol; prints
 	@deploy/need.sh cargo cc
 	cargo test --release --lib model -- --ignored --nocapture --test-threads 1
 
+soak: ## Check histories while everything breaks, half of MINUTES=n on each kind of shards
+	@deploy/need.sh cargo cc redis-server redis-cli
+	WEFT_SOAK_MINUTES=$(MINUTES) cargo test --release --test main histories::run::soak -- --ignored --nocapture
+
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
 	cargo bench --bench compare -- $(ARGS)
+
+fuzz: ## Feed random bytes to what reads from clients, shards and files, each for SECONDS=60; ARGS='replies' narrows it
+	@deploy/need.sh cargo cc
+	@fuzz/run.sh $(or $(SECONDS),60) $(ARGS)
 
 lint: ## Check formatting, clippy, the documentation's links and the shell scripts
 	@deploy/need.sh cargo cc

@@ -215,6 +215,8 @@ pub struct TransactionConfig {
     pub kept_reply_bytes_max: usize,
     /// What happens to a command whose keys are on several participants.
     pub multi_key: MultiKey,
+    /// What a transaction waits for before its client is told that it is committed.
+    pub wait: WaitConfig,
 }
 
 impl Default for TransactionConfig {
@@ -236,6 +238,7 @@ impl Default for TransactionConfig {
             // Replies of writes are short; a record with more would cost memory for a case that is rare.
             kept_reply_bytes_max: 64 * KIB,
             multi_key: MultiKey::Atomic,
+            wait: WaitConfig::default(),
         }
     }
 }
@@ -250,6 +253,44 @@ pub enum MultiKey {
     Split,
     /// It is refused with `CROSSSLOT`, as by Redis Cluster.
     Reject,
+}
+
+/// What a transaction waits for at each of its shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WaitConfig {
+    /// Replicas that must have it.
+    pub replicas: u16,
+    /// Who must have it in the append-only file, and that file on disk.
+    pub fsync: WaitFsync,
+    /// How long that may take.
+    pub timeout: Duration,
+}
+
+impl WaitConfig {
+    /// Whether a transaction waits for nothing.
+    pub fn is_off(&self) -> bool {
+        self.replicas == 0 && self.fsync == WaitFsync::None
+    }
+}
+
+impl Default for WaitConfig {
+    fn default() -> Self {
+        // Off: what Redis promises by itself. Replicas in one network answer within milliseconds, a disk with `appendfsync everysec`
+        // within a second or a little more; the time is also below the lease, so that nobody takes who waits for dead.
+        Self { replicas: 0, fsync: WaitFsync::None, timeout: Duration::from_millis(1500) }
+    }
+}
+
+/// Who must have a transaction on disk before it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WaitFsync {
+    /// Nobody.
+    None,
+    /// The primary.
+    Primary,
+    /// The primary, and the replicas that are waited for.
+    All,
 }
 
 /// The looking for transactions that were left, and the ages at which their records are resolved and deleted.

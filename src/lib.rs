@@ -45,6 +45,7 @@
 //! |---|---|
 //! | what becomes of a command? | `command/columns.rs`, then `session/dispatch.rs` |
 //! | why is a transaction atomic? | [`txn`], the header |
+//! | what happens when a primary dies? | `txn/durable.rs` |
 //! | what happens when a proxy dies? | `txn/recovery.rs`, `txn/sweeper.rs`, `txn/state/resolver.rs` |
 //! | what do operators see? | `txn/overview.rs`, `session/operator.rs` |
 //! | what runs at the shards? | `txn/lua/`, put together by `txn/script.rs` |

@@ -228,6 +228,10 @@ counters! {
     RecoveredAborted = "weft_txn_recovered_total" r#"outcome="aborted""#;
     /// A committed batch was applied again, at a shard that had lost it.
     Reapplied = "weft_txn_reapplied_total";
+    /// A shard was asked whether its replicas, or its file, have what it was told; one time may serve many transactions.
+    WaitRounds = "weft_wait_rounds_total";
+    /// They did not have it in time: a transaction was committed unconfirmed, or refused.
+    WaitTimeouts = "weft_wait_timeouts_total";
     /// A shard lost its part of a committed transaction for good.
     Torn = "weft_txn_torn_total";
     /// A record that nobody needed any more was deleted for its age.
@@ -290,6 +294,8 @@ counters! {
     ErrorTxnConflict = "weft_errors_total" r#"code="TXNCONFLICT""#;
     /// A transaction committed, its replies are gone.
     ErrorTxnPending = "weft_errors_total" r#"code="TXNPENDING""#;
+    /// A transaction committed, too few replicas have confirmed it.
+    ErrorTxnUnconfirmed = "weft_errors_total" r#"code="TXNUNCONFIRMED""#;
     /// Whether a transaction was applied is not known.
     ErrorTxnUnknown = "weft_errors_total" r#"code="TXNUNKNOWN""#;
     /// Any other code: of a module, of a user's script, of a server newer than this list.

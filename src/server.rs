@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
 use crate::session::{Census, ClientRegistry, Scripts, ServerIdentity, WaitingRoom};
 use crate::topology::Topology;
+use crate::txn::Latches;
 
 /// What all workers share.
 #[derive(Clone)]
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) census: Arc<Census>,
     pub(crate) identity: Arc<ServerIdentity>,
+    pub(crate) latches: Arc<Latches>,
     pub(crate) metrics: Arc<Metrics>,
     /// One for each worker.
     pub(crate) counts: Arc<[Arc<WorkerMetrics>]>,
@@ -68,6 +70,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),
+        latches: Arc::default(),
         identity: Arc::new(identity(&config, workers)),
         counts: (0..workers).map(|_| metrics.worker()).collect(),
         metrics,

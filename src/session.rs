@@ -111,6 +111,8 @@ struct Session {
     last_conn: Option<Rc<SharedConn>>,
     /// Writes that were dispatched but not sent yet.
     runs: Runs,
+    /// What WAIT has to know of the client's writes.
+    writes: everywhere::Writes,
     /// Nothing more is read; the session ends when all replies are written.
     closing: bool,
 }
@@ -143,6 +145,7 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         stalled: None,
         last_conn: None,
         runs: Runs::default(),
+        writes: everywhere::Writes::default(),
         closing: false,
     };
     task::run(session, stream).await;

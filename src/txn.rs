@@ -9,8 +9,8 @@
 //! # Not guaranteed
 //!
 //! Anything to clients that bypass the proxies; writes that Redis acknowledged and then lost (failover, eviction, restart without
-//! persistence), except that a participant's loss between prepare and commit is repaired while the coordinator lives; replies longer than a
-//! record keeps, when the answer to commit is lost.
+//! persistence), except that a participant's loss between prepare and commit is repaired while the coordinator lives, and that a
+//! transaction can be made to wait until replicas and files have what it rests on (`durable.rs`); replies longer than a record keeps, when the answer to commit is lost.
 //!
 //! # How
 //!
@@ -46,13 +46,17 @@
 //! | the proxy dies | locks outlive it; whoever meets one resolves: fence all, then commit all or abort all |
 //! | a participant lost its record after the decision | the coordinator applies its part again ([`reapply`]), unless it might be there already: a commit went unanswered, and no failover or restart explains the loss |
 //! | all lost it | told as aborted |
+//! | too few replicas confirm a vote in time, where that is asked for | it counts, and the client is told `TXNUNCONFIRMED` (`durable.rs`) |
 //! | a lock is left without its record | whoever meets it after its lease takes it away ([`unlock`]); the sweeper does |
+//! | a record is of a format that this version does not know | nothing is fenced or aborted; its locks stay for a version that does |
 //! | the client's patience ends | `TXNPENDING` if decided, `TXNUNKNOWN` if not; the machine goes on |
 //!
 //! # Where is what
 //!
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
+//! - [`gate`]: one key that stands for all locks of a participant.
+//! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -61,10 +65,12 @@ mod attempt;
 mod batch;
 mod coordinator;
 mod drive;
+mod durable;
 mod engine;
 mod error;
 mod failpoint;
 mod id;
+mod latch;
 #[cfg(test)]
 mod model;
 mod one_phase;
@@ -74,6 +80,7 @@ mod recovery;
 mod script;
 mod snapshot;
 mod sweeper;
+mod turn;
 mod wait;
 mod walk;
 
@@ -81,6 +88,7 @@ pub mod abort;
 pub mod commit;
 pub mod fence;
 pub mod forget;
+pub mod gate;
 pub mod guarded;
 pub mod internal_keys;
 pub mod lock;
@@ -96,9 +104,11 @@ use bytes::Bytes;
 pub use answer::{Locked, Malformed, Refusal, Refused, State};
 pub use attempt::Redirect;
 pub use batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
+pub use durable::trace;
 pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
+pub use latch::Latches;
 pub use one_phase::guarded_request;
 pub use overview::{Decision, Found, Overview, Resolution, Sighting, Standing};
 pub use participant::{Participant, parse_participants, participants_text};

@@ -2,8 +2,9 @@
 //!
 //! Every worker has its own. To a node it keeps, for each database and RESP version in use, one **shared** connection, on which the
 //! requests of all of the worker's sessions are pipelined, and a pool of **leased** ones, each held by one transaction or script at a
-//! time because it carries state (WATCH, MULTI) that must not be mixed with anybody else's. A third kind, one to a node, listens to
-//! channels.
+//! time because it carries state (WATCH, MULTI) that must not be mixed with anybody else's. Three further kinds, where they are needed:
+//! on an **armed** one the writes of all sessions go in batches under a watch ([`ArmedConn`]); of each node one listens to channels, and one
+//! waits for replicas ([`Rounds`]).
 //!
 //! Why replies cannot be mixed up: a connection answers in order, each request announces how many frames it will be answered with,
 //! and whatever breaks that count (an error in the framing, a reply that nobody asked for, a time-out) ends the connection. Whether a
@@ -12,21 +13,25 @@
 //! Only addresses that the topology names are dialled; a redirect found in a reply is a reason to refresh the topology, never an
 //! address to connect to.
 
+mod armed;
 mod call;
 mod error;
 mod handshake;
 mod leased;
 mod node;
+mod rounds;
 mod run;
 mod set;
 mod shared;
 mod subscriber;
 
-pub use call::{call, call_noting};
+pub use armed::ArmedConn;
+pub use call::{call, call_armed, call_noting};
 pub use error::UpstreamError;
 pub use handshake::Handshake;
 pub use leased::{Leased, LeasedConn};
 pub use node::{Link, Node};
+pub use rounds::Rounds;
 pub use run::Run;
 pub use set::Upstreams;
 pub use shared::{ReplySink, SharedConn};

@@ -5,3 +5,4 @@
 
 mod checker;
 mod history;
+mod run;

@@ -21,6 +21,11 @@ fn its_figures_are_those_of_the_last_measurement() {
     must_show("bench", &figures());
 }
 
+#[test]
+fn its_proof_is_the_last_long_run() {
+    must_show("soak", &proof());
+}
+
 /// The README shows `table` between the marks named `place`; or puts it there when asked to.
 #[track_caller]
 fn must_show(place: &str, table: &str) {
@@ -151,6 +156,45 @@ fn figure(figures: &Value) -> String {
         (Some(rate), Some(cpu)) if cpu > 0.0 => format!("{:.1} ({cpu:.1})", rate / 1000.0),
         (Some(rate), _) => format!("{:.1}", rate / 1000.0),
     }
+}
+
+/// What `make soak` came to last, in Markdown.
+fn proof() -> String {
+    let results: Value = serde_json::from_str(&read("benches/results/soak.json")).unwrap();
+    let runs = results["runs"].as_array().unwrap();
+    let row = |name: &str, cell: &dyn Fn(&Value) -> String| {
+        let cells: Vec<String> = runs.iter().map(cell).collect();
+        format!("| {name} | {} |\n", cells.join(" | "))
+    };
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let length = |value: &Value| value.as_array().unwrap().len().to_string();
+    let count = |value: &Value| value.as_u64().unwrap_or(0);
+    let seconds = |value: &Value| format!("{:.1} s", value.as_f64().unwrap() / 1000.0);
+    let faults = |run: &Value| run["faults"].as_object().unwrap().clone();
+    let mut kinds: Vec<String> = runs.iter().flat_map(|run| faults(run).into_iter().map(|(name, _)| name)).collect();
+    kinds.sort_unstable();
+    kinds.dedup();
+
+    let date = results["date"].as_str().unwrap().split('T').next().unwrap().to_owned();
+    let mut table = format!("Taken {date} on {} cores, with {} clients:\n\n", results["cores"], results["clients"]);
+    table += &row("", &|run| text(&run["mode"]));
+    table += &format!("|---|{}\n", "---|".repeat(runs.len()));
+    table += &row("time under load and faults", &|run| format!("{:.1} min", run["seconds"].as_f64().unwrap() / 60.0));
+    table += &row("operations", &|run| run["outcomes"].as_object().unwrap().values().map(count).sum::<u64>().to_string());
+    table += &row("of which their clients were told that they happened", &|run| {
+        (count(&run["outcomes"]["ok"]) + count(&run["outcomes"]["committed"])).to_string()
+    });
+    table += &row("transactions that committed on several shards", &|run| text(&run["transactions_across_shards"]));
+    table += &row("faults", &|run| faults(run).values().map(count).sum::<u64>().to_string());
+    for kind in &kinds {
+        table += &row(&format!("· {kind}"), &|run| count(&run["faults"][kind]).to_string());
+    }
+    table += &row("**anomalies**", &|run| format!("**{}**", length(&run["anomalies"])));
+    table += &row("replies that no server may give", &|run| length(&run["surprises"]));
+    table += &row("locks and records left at the end", &|run| length(&run["unresolved"]));
+    table += &row("from a coordinator's death to its last lock's end, at most", &|run| seconds(&run["slowest_recovery_ms"]));
+    table += &row("longest that a client waited", &|run| seconds(&run["longest_stall_ms"]));
+    table
 }
 
 /// What weft does with a command, for people.

@@ -25,7 +25,7 @@ fn commit_runs_what_prepare_staged_and_leaves_one_record() {
         shard.must_prepare(tid, &batch);
         shard.must("EXISTS k", ":0\r\n");
         let record = format!("__weft:t:{tid}");
-        shard.must_have_keys(&["__weft:s:r", &record, "__weft:x:k"]);
+        shard.must_have_keys(&["__weft:g", "__weft:s:r", &record, "__weft:x:k"]);
         shard.must_commit(tid, &batch, &["+OK\r\n", "$-1\r\n", ":1\r\n"]);
         shard.must_have_keys(&[&record, "k"]);
         shard.must("GET k", "$1\r\nv\r\n");
@@ -84,7 +84,7 @@ fn prepare_refuses_a_key_that_another_holds() {
         let reader = shard.begin(0);
         shard.must_prepare(reader, &batch("s:r", &[]));
         let records = [format!("__weft:t:{owner}"), format!("__weft:t:{reader}")];
-        shard.must_have_keys(&["__weft:s:r", &records[0], &records[1], "__weft:x:w"]);
+        shard.must_have_keys(&["__weft:g", "__weft:s:r", &records[0], &records[1], "__weft:x:w"]);
         shard.must_abort(owner, &batch("x:w s:r", &[]), State::Gone);
         let writer = shard.begin(0);
         shard.must_be_locked(writer, &batch("x:r", &[]), reader);

@@ -201,7 +201,7 @@ fn waiting_counts_the_replicas_of_the_shard_that_has_the_fewest() {
         };
         let (mut first, _second) = (replica(0), replica(1));
         eventually(PATIENCE, "both shards have a replica", || client.call("WAIT 1 500") == Reply::from(1));
-        client.must_int("WAIT 2 50", 1);
+        client.must_int("WAIT 2 1000", 1);
         first.process().pause();
         client.must_ok(&format!("SET {} v", shards.key_on(0, "k")));
         client.must_int("WAIT 1 100", 0);

@@ -7,6 +7,7 @@
 #![allow(dead_code, unused_imports, reason = "a kit: not every tool is used by a test yet")]
 
 mod client;
+mod clock;
 mod fault_proxy;
 mod fleet;
 mod ports;
@@ -19,6 +20,7 @@ mod weft;
 use std::time::{Duration, Instant};
 
 pub(crate) use client::{Args, Client, encode};
+pub(crate) use clock::Clock;
 pub(crate) use fault_proxy::{Fault, FaultProxy, Way};
 pub(crate) use fleet::{Fleet, Stage, on_each, on_each_alone};
 pub(crate) use ports::free_port;

@@ -27,7 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("topology", &["slot", "node_addr", "resp", "config"]),
     ("route", &["command", "topology", "slot", "resp"]),
     ("upstream", &["topology", "slot", "node_addr", "resp", "config", "metrics"]),
-    ("txn", &["command", "route", "topology", "slot", "resp", "upstream", "config", "metrics"]),
+    ("txn", &["command", "route", "topology", "slot", "resp", "upstream", "node_addr", "config", "metrics"]),
     ("session", &["txn", "command", "route", "topology", "slot", "node_addr", "resp", "upstream", "config", "metrics"]),
     ("server", &["session", "txn", "upstream", "topology", "resp", "config", "metrics"]),
     ("dev", &["server", "telemetry", "topology", "node_addr", "slot", "config"]),

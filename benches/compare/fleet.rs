@@ -15,7 +15,7 @@ use crate::client::Client;
 use crate::keyspace::{self, Placement};
 use crate::process::{Server, find_program, free_address, run_by};
 use crate::target::{self, Role, Site, Target};
-use crate::workload::Draw;
+use crate::workload::{Draw, Workload};
 
 /// How many servers stand behind each proxy of the transactions.
 const SHARDS: usize = 2;
@@ -23,7 +23,7 @@ const SHARDS: usize = 2;
 /// Everything that runs.
 pub(crate) struct Fleet<'a> {
     args: &'a Args,
-    deployments: HashMap<(Target, Backend), Result<Deployment, String>>,
+    deployments: HashMap<(Target, Backend, usize), Result<Deployment, String>>,
     /// The one server of the single commands.
     common: Server,
     directory: TempDir,
@@ -31,9 +31,10 @@ pub(crate) struct Fleet<'a> {
 
 /// A target ready to be measured, its keys in place.
 pub(crate) struct Deployment {
-    pub(crate) address: SocketAddr,
+    /// Of its proxies, or of the server itself.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) placement: Placement,
-    proxy: Option<Server>,
+    proxies: Vec<Server>,
     /// The servers that are its own; held so that they run as long as it does.
     _shards: Vec<Server>,
     shard_processes: Vec<u32>,
@@ -54,14 +55,14 @@ impl<'a> Fleet<'a> {
         Ok(Self { args, deployments: HashMap::new(), common, directory })
     }
 
-    /// `target` as it has to stand for `draw`, or why it does not.
-    pub(crate) fn deployment(&mut self, target: Target, draw: Draw) -> Result<&Deployment, String> {
-        let backend = if draw == Draw::OneServer || target.role() == Role::Direct { Backend::Common } else { Backend::OwnShards };
-        let deployment = match self.deployments.entry((target, backend)) {
+    /// `target` as it has to stand for `workload`, or why it does not.
+    pub(crate) fn deployment(&mut self, target: Target, workload: &Workload) -> Result<&Deployment, String> {
+        let backend = if workload.draw == Draw::OneServer || target.role() == Role::Direct { Backend::Common } else { Backend::OwnShards };
+        let deployment = match self.deployments.entry((target, backend, workload.proxies)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let builder = Builder { args: self.args, common: &self.common, directory: self.directory.path() };
-                entry.insert(builder.build(target, backend).map_err(|error| format!("{error:#}")))
+                entry.insert(builder.build(target, backend, workload.proxies).map_err(|error| format!("{error:#}")))
             }
         };
         deployment.as_ref().map_err(Clone::clone)
@@ -69,9 +70,14 @@ impl<'a> Fleet<'a> {
 }
 
 impl Deployment {
-    /// The proxy's process, if there is a proxy.
+    /// The first of its addresses.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// The proxies' processes, if there are any.
     pub(crate) fn proxy_processes(&self) -> Vec<u32> {
-        self.proxy.iter().map(Server::id).collect()
+        self.proxies.iter().map(Server::id).collect()
     }
 
     /// The processes of the servers behind it.
@@ -87,25 +93,33 @@ struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    fn build(&self, target: Target, backend: Backend) -> anyhow::Result<Deployment> {
+    fn build(&self, target: Target, backend: Backend, proxies: usize) -> anyhow::Result<Deployment> {
         let kind = if backend == Backend::Common { "common" } else { "shards" };
-        let directory = self.directory.join(format!("{}-{kind}", target.name()));
+        let directory = self.directory.join(format!("{}-{kind}-{proxies}", target.name()));
         fs::create_dir_all(&directory)?;
         let shards = match backend {
             Backend::Common => Vec::new(),
             Backend::OwnShards => start_shards(&directory)?,
         };
         let behind: Vec<&Server> = if shards.is_empty() { vec![self.common] } else { shards.iter().collect() };
-        let addresses: Vec<SocketAddr> = behind.iter().map(|shard| shard.address()).collect();
+        let servers: Vec<SocketAddr> = behind.iter().map(|shard| shard.address()).collect();
         let shard_processes = behind.iter().map(|shard| shard.id()).collect();
 
-        let proxy = self.start_proxy(target, &addresses, &directory)?;
-        let address = proxy.as_ref().map_or(self.common.address(), Server::address);
+        let mut started = Vec::new();
+        for index in 0..proxies {
+            let directory = directory.join(index.to_string());
+            fs::create_dir_all(&directory)?;
+            started.extend(self.start_proxy(target, &servers, &directory)?);
+        }
+        let mut addresses: Vec<SocketAddr> = started.iter().map(Server::address).collect();
+        if addresses.is_empty() {
+            addresses.push(self.common.address());
+        }
         let placement = match backend {
             Backend::Common => Placement::on_one_server(self.args.keys),
-            Backend::OwnShards => self.fill_through(address, &addresses)?,
+            Backend::OwnShards => self.fill_through(addresses[0], &servers)?,
         };
-        Ok(Deployment { address, placement, proxy, _shards: shards, shard_processes })
+        Ok(Deployment { addresses, placement, proxies: started, _shards: shards, shard_processes })
     }
 
     fn start_proxy(&self, target: Target, shards: &[SocketAddr], directory: &Path) -> anyhow::Result<Option<Server>> {

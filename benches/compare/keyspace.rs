@@ -58,15 +58,22 @@ impl Placement {
 
     /// Whether keys of two shards can be drawn.
     pub(crate) fn allows(&self, draw: Draw) -> bool {
-        draw != Draw::TwoShards || self.shards.len() > 1
+        matches!(draw, Draw::OneServer | Draw::SameShard) || self.shards.len() > 1
     }
 
     /// Two different keys, both on one shard or on two.
     pub(crate) fn draw(&self, draw: Draw, random: &mut Random) -> [u32; 2] {
+        if draw == Draw::HotPair {
+            return [self.shards[0][0], self.shards[1][0]];
+        }
+        if draw == Draw::HotKey {
+            let cold = &self.shards[1];
+            return [self.shards[0][0], cold[random.below(cold.len())]];
+        }
         let first = random.below(self.shards.len());
         let second = match draw {
             Draw::TwoShards => (first + 1 + random.below(self.shards.len() - 1)) % self.shards.len(),
-            Draw::OneServer | Draw::SameShard => first,
+            Draw::OneServer | Draw::SameShard | Draw::HotKey | Draw::HotPair => first,
         };
         let (ours, theirs) = (&self.shards[first], &self.shards[second]);
         let place = random.below(ours.len());
@@ -114,11 +121,15 @@ mod tests {
             assert!(a != b && shard_of(a) == shard_of(b), "{a} {b}");
             let [a, b] = placement.draw(Draw::TwoShards, &mut random);
             assert!(shard_of(a) != shard_of(b), "{a} {b}");
+            let [a, b] = placement.draw(Draw::HotKey, &mut random);
+            assert!(a == 0 && shard_of(b) == Some(1), "{a} {b}");
+            assert_eq!(placement.draw(Draw::HotPair, &mut random), [0, 10]);
         }
     }
 
     #[test]
     fn one_server_has_no_two_shards() {
+        assert!(!Placement::on_one_server(10).allows(Draw::HotPair));
         assert!(!Placement::on_one_server(10).allows(Draw::TwoShards));
         assert!(Placement::on_one_server(10).allows(Draw::SameShard));
     }

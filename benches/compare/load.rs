@@ -25,7 +25,8 @@ pub(crate) const CHILD_ARGUMENT: &str = "generate-load";
 /// What the generator is to do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Order {
-    pub(crate) address: SocketAddr,
+    /// Connections are dealt out to them in turn.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// A row of [`crate::workload::WORKLOADS`].
     pub(crate) workload: String,
     pub(crate) clients: usize,
@@ -51,6 +52,8 @@ pub(crate) struct Sample {
     pub(crate) p50_us: f64,
     pub(crate) p99_us: f64,
     pub(crate) max_us: f64,
+    /// Of the connection that finished the fewest operations, relative to the mean: 1 is fair, 0 is starved.
+    pub(crate) least_client_share: f64,
     /// CPU per operation; zero where there is no proxy.
     pub(crate) proxy_cpu_us: f64,
     pub(crate) shard_cpu_us: f64,

@@ -25,7 +25,7 @@ pub(crate) fn probe(deployment: &Deployment, workload: &Workload, value_bytes: u
     let mut script = Script::new(workload, value_bytes, FILL);
     script.aim(&ids);
 
-    let mut client = Client::connect(deployment.address)?;
+    let mut client = Client::connect(deployment.address())?;
     for (hop, steps) in script.hops.iter().zip(workload.hops) {
         client.send(&hop.bytes)?;
         for index in 0..hop.expected.len() {
@@ -37,7 +37,7 @@ pub(crate) fn probe(deployment: &Deployment, workload: &Workload, value_bytes: u
         }
     }
     if workload.hops.iter().flat_map(|steps| *steps).any(|step| matches!(step, Step::Set(_))) {
-        let mut reader = Client::connect(deployment.address)?;
+        let mut reader = Client::connect(deployment.address())?;
         let written = if workload.hops.iter().any(|steps| steps.contains(&Step::Exec)) { &ids[..2] } else { &ids[..1] };
         written.iter().try_for_each(|&id| must_hold(&mut reader, id, value_bytes))?;
     }

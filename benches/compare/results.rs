@@ -50,11 +50,22 @@ pub(crate) enum Figure {
     ShardCpu,
     GeneratorCpu,
     Retries,
+    Max,
+    LeastClient,
 }
 
 impl Figure {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Throughput, Self::P50, Self::P99, Self::ProxyCpu, Self::ShardCpu, Self::GeneratorCpu, Self::Retries];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Throughput,
+        Self::P50,
+        Self::P99,
+        Self::ProxyCpu,
+        Self::ShardCpu,
+        Self::GeneratorCpu,
+        Self::Retries,
+        Self::Max,
+        Self::LeastClient,
+    ];
 
     /// The name in the JSON, unit last.
     pub(crate) fn name(self) -> &'static str {
@@ -66,6 +77,8 @@ impl Figure {
             Self::ShardCpu => "shard_cpu_us_per_operation",
             Self::GeneratorCpu => "generator_cpu_us_per_operation",
             Self::Retries => "retries_per_operation",
+            Self::Max => "max_us",
+            Self::LeastClient => "least_client_share",
         }
     }
 
@@ -78,12 +91,14 @@ impl Figure {
             Self::ShardCpu => sample.shard_cpu_us,
             Self::GeneratorCpu => sample.generator_cpu_us,
             Self::Retries => sample.retries as f64 / sample.operations as f64,
+            Self::Max => sample.max_us,
+            Self::LeastClient => sample.least_client_share,
         }
     }
 
     /// Orders medians so that the best comes first.
     fn badness(self, median: f64) -> f64 {
-        if self == Self::Throughput { -median } else { median }
+        if matches!(self, Self::Throughput | Self::LeastClient) { -median } else { median }
     }
 }
 
@@ -122,7 +137,7 @@ impl Results {
     pub(crate) fn versus_baseline(&self, cell: &Cell, figure: Figure) -> Option<Spread> {
         let is_baseline = |other: &&Cell| match cell.workload.baseline {
             Baseline::Direct => other.workload == cell.workload && other.target.role() == Role::Direct,
-            Baseline::OwnWorkload(name) => other.workload.name == name && other.target == cell.target,
+            Baseline::OwnWorkload(name) | Baseline::Apart(name) => other.workload.name == name && other.target == cell.target,
         };
         let baseline = self.cells.iter().find(is_baseline).filter(|other| !std::ptr::eq(*other, cell))?;
         cell.ratio(baseline, figure)
@@ -209,6 +224,7 @@ pub(crate) mod tests {
             p50_us: 100.0,
             p99_us: 200.0,
             max_us: 300.0,
+            least_client_share: 1.0,
             proxy_cpu_us,
             shard_cpu_us: 4.0,
             generator_cpu_us: 8.0,

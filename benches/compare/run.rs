@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args, selection: &Selection) -> anyhow::Result<Results>
 
 /// One window of one cell; the outer error is the bench's own.
 fn measure(args: &Args, fleet: &mut Fleet<'_>, cell: &Cell, round: usize) -> anyhow::Result<Outcome> {
-    let deployment = match fleet.deployment(cell.target, cell.workload.draw) {
+    let deployment = match fleet.deployment(cell.target, cell.workload) {
         Ok(deployment) => deployment,
         Err(why) => return Ok(Err(why)),
     };
@@ -38,7 +38,7 @@ fn measure(args: &Args, fleet: &mut Fleet<'_>, cell: &Cell, round: usize) -> any
         return Ok(Err(format!("{why:#}")));
     }
     load::run(&Order {
-        address: deployment.address,
+        addresses: deployment.addresses.clone(),
         workload: cell.workload.name.to_owned(),
         clients: args.clients,
         value_bytes: args.value_bytes,

@@ -12,7 +12,7 @@ struct Column {
     content: fn(&Results, &Cell) -> Option<String>,
 }
 
-const COLUMNS: [Column; 11] = [
+const COLUMNS: [Column; 13] = [
     Column { heading: "ops/s", content: |_, cell| cell.spread(Figure::Throughput).map(median) },
     Column { heading: "min – max", content: |_, cell| cell.spread(Figure::Throughput).map(range) },
     Column { heading: "× {}", content: |all, cell| all.versus_baseline(cell, Figure::Throughput).map(ratio) },
@@ -24,6 +24,11 @@ const COLUMNS: [Column; 11] = [
     Column { heading: "min – max", content: |_, cell| cell.spread(Figure::ProxyCpu).filter(Spread::is_positive).map(range) },
     Column { heading: "shard µs/op", content: |_, cell| cell.spread(Figure::ShardCpu).map(median) },
     Column { heading: "nil/op", content: |_, cell| cell.spread(Figure::Retries).filter(|_| cell.workload.watches()).map(median) },
+    Column { heading: "max µs", content: |_, cell| cell.spread(Figure::Max).filter(|_| cell.workload.proxies > 1).map(median) },
+    Column {
+        heading: "least client",
+        content: |_, cell| cell.spread(Figure::LeastClient).filter(|_| cell.workload.proxies > 1).map(ratio),
+    },
 ];
 
 /// What weft is held against the other proxies for.

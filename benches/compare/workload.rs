@@ -15,6 +15,8 @@ pub(crate) struct Workload {
     /// Operations in flight on one connection (more than one only where the operation is a single hop).
     pub(crate) pipeline: usize,
     pub(crate) draw: Draw,
+    /// How many proxies stand side by side before the shards; connections are dealt out to them in turn.
+    pub(crate) proxies: usize,
     pub(crate) baseline: Baseline,
 }
 
@@ -24,6 +26,7 @@ pub(crate) struct Workload {
 pub(crate) enum Group {
     Commands,
     Transactions,
+    Contention,
 }
 
 /// A request; `A` and `B` are the keys that were drawn for the operation.
@@ -43,7 +46,7 @@ pub(crate) enum KeyName {
     B,
 }
 
-/// How an operation's keys are chosen, always at random. It also says what stands behind the target.
+/// How an operation's keys are chosen. It also says what stands behind the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Draw {
     /// Any keys, before one server that all targets share.
@@ -52,6 +55,10 @@ pub(crate) enum Draw {
     SameShard,
     /// Two keys on two shards.
     TwoShards,
+    /// Two keys on two shards, one of them the same for everybody.
+    HotKey,
+    /// Two keys on two shards, both the same for everybody.
+    HotPair,
 }
 
 /// What a workload's figures are divided by.
@@ -61,6 +68,8 @@ pub(crate) enum Baseline {
     Direct,
     /// Another workload on the same target.
     OwnWorkload(&'static str),
+    /// A workload on the same target whose operations do not meet.
+    Apart(&'static str),
 }
 
 use KeyName::{A, B};
@@ -73,7 +82,7 @@ const TRANSACTION: &[&[Step]] = &[&[Multi, Set(A), Set(B), Exec]];
 const WATCH_LOOP: &[&[Step]] = &[&[WatchBoth], &[Get(A)], &[Get(B)], &[Multi, Set(A), Set(B), Exec]];
 
 /// The table of workloads, in the order in which they are measured and shown.
-pub(crate) const WORKLOADS: [Workload; 8] = [
+pub(crate) const WORKLOADS: [Workload; 12] = [
     command("get-p1", "GET, pipeline 1", GET, 1),
     command("set-p1", "SET, pipeline 1", SET, 1),
     command("get-p16", "GET, pipeline 16", GET, 16),
@@ -82,6 +91,10 @@ pub(crate) const WORKLOADS: [Workload; 8] = [
     transaction("multi-2", "MULTI of two SETs on two shards", TRANSACTION, Draw::TwoShards, Baseline::OwnWorkload("multi-1")),
     transaction("watch-1", "WATCH, read, write on one shard", WATCH_LOOP, Draw::SameShard, Baseline::Direct),
     transaction("watch-2", "WATCH, read, write on two shards", WATCH_LOOP, Draw::TwoShards, Baseline::OwnWorkload("watch-1")),
+    contention("apart-2", "MULTI of two SETs on two shards, two proxies, keys at random", TRANSACTION, Draw::TwoShards),
+    contention("hot-key-2", "the same, one of the keys the same for everybody", TRANSACTION, Draw::HotKey),
+    contention("contended-2", "the same, both keys the same for everybody", TRANSACTION, Draw::HotPair),
+    contention("contended-watch-2", "WATCH, read, write of both", WATCH_LOOP, Draw::HotPair),
 ];
 
 impl Workload {
@@ -97,13 +110,14 @@ impl Workload {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 2] = [Self::Commands, Self::Transactions];
+    pub(crate) const ALL: [Self; 3] = [Self::Commands, Self::Transactions, Self::Contention];
 
     /// The name of the group's plot.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Commands => "commands",
             Self::Transactions => "transactions",
+            Self::Contention => "contention",
         }
     }
 }
@@ -114,12 +128,13 @@ impl Baseline {
         match self {
             Self::Direct => "direct",
             Self::OwnWorkload(_) => "one shard",
+            Self::Apart(_) => "apart",
         }
     }
 }
 
 const fn command(name: &'static str, title: &'static str, hops: &'static [&'static [Step]], pipeline: usize) -> Workload {
-    Workload { name, title, group: Group::Commands, hops, pipeline, draw: Draw::OneServer, baseline: Baseline::Direct }
+    Workload { name, title, group: Group::Commands, hops, pipeline, draw: Draw::OneServer, proxies: 1, baseline: Baseline::Direct }
 }
 
 const fn transaction(
@@ -129,7 +144,11 @@ const fn transaction(
     draw: Draw,
     baseline: Baseline,
 ) -> Workload {
-    Workload { name, title, group: Group::Transactions, hops, pipeline: 1, draw, baseline }
+    Workload { name, title, group: Group::Transactions, hops, pipeline: 1, draw, proxies: 1, baseline }
+}
+
+const fn contention(name: &'static str, title: &'static str, hops: &'static [&'static [Step]], draw: Draw) -> Workload {
+    Workload { name, title, group: Group::Contention, hops, pipeline: 1, draw, proxies: 2, baseline: Baseline::Apart("apart-2") }
 }
 
 #[cfg(test)]
@@ -139,7 +158,7 @@ mod tests {
     #[test]
     fn baselines_are_workloads_of_the_table() {
         for workload in &WORKLOADS {
-            if let Baseline::OwnWorkload(name) = workload.baseline {
+            if let Baseline::OwnWorkload(name) | Baseline::Apart(name) = workload.baseline {
                 assert!(Workload::named(name).is_some(), "{} is held against {name}", workload.name);
             }
         }

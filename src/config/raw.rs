@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::error::ConfigError;
-use super::{Isolation, LogFormat, LogLevel, MultiKey};
+use super::{Isolation, LogFormat, LogLevel, MultiKey, WaitFsync};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -88,6 +88,9 @@ pub(super) struct RawTransactions {
     pub(super) allow_eviction: Option<bool>,
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) multi_key: Option<MultiKey>,
+    pub(super) wait_replicas: Option<u64>,
+    pub(super) wait_fsync: Option<WaitFsync>,
+    pub(super) wait_timeout_ms: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -16,14 +16,15 @@ use super::*;
 
 /// Reads `text` and the password files it names.
 pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
-    let raw = raw::parse(text, file)?;
+    let mut raw = raw::parse(text, file)?;
     let read = Reader { text, file };
+    let upstream = read.upstream(raw.upstream.take().unwrap_or_default())?;
     Ok(Config {
         isolation: raw.isolation.unwrap_or(Isolation::Strict),
         listen: read.listen(&raw)?,
         topology: read.topology(raw.topology.unwrap_or_default())?,
-        upstream: read.upstream(raw.upstream.unwrap_or_default())?,
-        transactions: read.transactions(raw.transactions.unwrap_or_default())?,
+        transactions: read.transactions(raw.transactions.unwrap_or_default(), upstream.reply_timeout)?,
+        upstream,
         sweep: read.sweep(&raw.sweep.unwrap_or_default())?,
         limits: read.limits(&raw.limits.unwrap_or_default())?,
         log: log(&raw.log.unwrap_or_default()),
@@ -186,7 +187,7 @@ impl Reader<'_> {
         })
     }
 
-    fn transactions(&self, raw: RawTransactions) -> Result<TransactionConfig, ConfigError> {
+    fn transactions(&self, raw: RawTransactions, reply_timeout: Duration) -> Result<TransactionConfig, ConfigError> {
         let default = TransactionConfig::default();
         let millis = |key: &str, value, bounds, default| self.millis(&format!("transactions.{key}"), value, bounds, default);
         let size = |key: &str, value, bounds, default| self.size(&format!("transactions.{key}"), value, bounds, default);
@@ -200,7 +201,25 @@ impl Reader<'_> {
             allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             multi_key: raw.multi_key.unwrap_or(default.multi_key),
+            wait: self.wait(&raw, reply_timeout)?,
         })
+    }
+
+    fn wait(&self, raw: &RawTransactions, reply_timeout: Duration) -> Result<WaitConfig, ConfigError> {
+        let default = WaitConfig::default();
+        let replicas = self.size("transactions.wait_replicas", raw.wait_replicas, 0..=100, default.replicas.into())?;
+        let key = "transactions.wait_timeout_ms";
+        let wait = WaitConfig {
+            replicas: u16::try_from(replicas).unwrap_or(u16::MAX),
+            fsync: raw.wait_fsync.unwrap_or(default.fsync),
+            timeout: self.millis(key, raw.wait_timeout_ms, 10..=60_000, default.timeout)?,
+        };
+        if !wait.is_off() && wait.timeout >= reply_timeout {
+            let (timeout, limit) = (wait.timeout.as_millis(), reply_timeout.as_millis());
+            let problem = format!("{timeout} is not below upstream.reply_timeout_ms, {limit}, when the connection is given up");
+            return Err(self.fail(key, problem, "lower it, or raise the other".into()));
+        }
+        Ok(wait)
     }
 
     fn sweep(&self, raw: &RawSweep) -> Result<SweepConfig, ConfigError> {

@@ -91,6 +91,19 @@ fn errors_of_shape_name_file_line_key_and_remedy() {
 }
 
 #[test]
+fn waiting_for_replicas_ends_before_the_connection_is_given_up() {
+    let beside = |text: &str| Config::parse(&format!("{SHARDS}{text}\n"), "proxy.yaml").map(|config| config.transactions.wait);
+    let wait = WaitConfig { replicas: 2, fsync: WaitFsync::All, timeout: Duration::from_millis(100) };
+    assert_eq!(beside("transactions: {wait_replicas: 2, wait_fsync: all, wait_timeout_ms: 100}"), Ok(wait));
+    assert!(WaitConfig::default().is_off() && beside("upstream: {reply_timeout_ms: 100}").unwrap().is_off());
+    assert_eq!(
+        error_beside_shards("upstream: {reply_timeout_ms: 1000}\ntransactions:\n  wait_replicas: 1\n  wait_timeout_ms: 1000"),
+        "proxy.yaml:5: transactions.wait_timeout_ms: 1000 is not below upstream.reply_timeout_ms, 1000, when the connection is given up; \
+         lower it, or raise the other"
+    );
+}
+
+#[test]
 fn errors_of_access_name_the_remedy() {
     for (text, expected) in [
         (

@@ -181,6 +181,8 @@ pub const TXNUNKNOWN: &str =
     "TXNUNKNOWN the transaction was applied on all its shards or on none, and which could not be found out in time";
 /// A transaction is decided, but its replies are gone or a shard cannot be reached. It will be applied, and exactly once.
 pub const TXNPENDING: &str = "TXNPENDING committed, replies unavailable";
+/// A transaction is applied on all its shards, and one of them has too few replicas, or none in time, that have it: a failover may lose it.
+pub const TXNUNCONFIRMED: &str = "TXNUNCONFIRMED committed, but too few replicas have confirmed it in time";
 /// A transaction met others on its keys until its attempts were used up. Safe to retry.
 pub const TXNCONFLICT: &str = "TXNCONFLICT gave way to other transactions on the same keys; nothing was applied";
 /// A shard's clock and weft's are more than five minutes apart, so that weft could not tell a late message from a current one.
@@ -226,6 +228,13 @@ pub fn eviction(shard: &str, policy: &str) -> String {
     format!(
         "TXNREFUSED shard '{shard}' has maxmemory-policy {policy}, which may evict the records of a transaction over several shards; use \
          noeviction, or set transactions.allow_eviction"
+    )
+}
+
+/// A transaction that would have to wait for replicas, or a file, that do not confirm what they should. Safe to retry.
+pub fn unconfirmable(shard: &str) -> String {
+    format!(
+        "NOREPLICAS shard '{shard}' does not confirm in time what transactions.wait_replicas and wait_fsync ask for; nothing was applied"
     )
 }
 

@@ -56,7 +56,14 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
     };
     let upstreams = Upstreams::new(shared.topology.current(), handshake, upstream.clone(), Arc::clone(&shared.counts[index]));
     let ids = TxnIds::new(shared.identity.proxy_id(), index as u32);
-    let engine = Engine::new(Rc::clone(&upstreams), shared.topology.clone(), &shared.config, ids, Arc::clone(&shared.counts[index]));
+    let engine = Engine::new(
+        Rc::clone(&upstreams),
+        shared.topology.clone(),
+        &shared.config,
+        ids,
+        Arc::clone(&shared.counts[index]),
+        Arc::clone(&shared.latches),
+    );
     let output_bytes_max = shared.config.limits.client_output_bytes_max;
     Rc::new(Context {
         hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),

@@ -33,6 +33,9 @@ impl Session {
         if matches!(self.mode, Mode::Multi(_)) && !acts_at_once(pending.spec.name) {
             return if self.context.scripts.running.is_any() { Step::Alone(pending) } else { self.enqueue(pending) };
         }
+        if pending.spec.is_write() || matches!(pending.spec.handling, Handling::Script | Handling::Transaction) {
+            self.writes.note(self.context.upstreams.version());
+        }
         match pending.spec.handling {
             Handling::Keyed | Handling::Move | Handling::Split(_) => self.forward(pending),
             Handling::Blocking | Handling::Script | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {

@@ -26,6 +26,7 @@ use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 
+pub(super) use acknowledge::Writes;
 pub use scripts::Scripts;
 
 use super::{Pending, Session};

@@ -2,10 +2,15 @@
 //!
 //! | command | strict | relaxed |
 //! |---|---|---|
+//! | read of one key, static shard | the command, behind a look at the gate that all reads of the turn share | the command |
 //! | read of one key | `EXISTS lock`, the command; adjacent in the pipeline | the command |
 //! | read of several keys of one participant | `MULTI, EXISTS locks, command, EXEC` | the command |
+//! | write, static shard | in a batch with those of other sessions, under a watch on the gate | the command |
 //! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |
 //! | other writes | alone, natively on a leased connection | the command |
+//!
+//! The first way that can be taken is taken. The [gate](crate::txn::gate) can be relied on while it is free; where transactions over
+//! several shards keep it closed, the ways below it are as good as they ever were.
 //!
 //! Writes that the client pipelines to one participant travel as one run: one script call, carried out whole or not at all. So
 //! their order needs no waiting between them.
@@ -16,12 +21,12 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use super::dispatch::Step;
-use super::window::{Shape, Window};
+use super::window::{Lane, Shape, Window};
 use super::{Pending, Session, rescue};
 use crate::command;
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
-use crate::txn::{Batch, guarded_request, lock, part};
+use crate::txn::{Batch, gate, guarded_request, lock, part};
 use crate::upstream::{ReplySink, UpstreamError};
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
@@ -63,6 +68,9 @@ impl Session {
             self.context.ring(&routed);
         }
         if strict && write {
+            if mode == Mode::Static && self.window.may_arm(place) && !self.runs.has(place) && self.arm(&routed) {
+                return Step::Sent;
+            }
             return if part::survives_script(&routed, self.client.proto()) { self.join_run(routed) } else { Step::Alone(routed.into()) };
         }
         // Without lock checks nothing is sent again behind what follows it, but for redirects of a cluster.
@@ -70,10 +78,8 @@ impl Session {
             return Step::Stalled(routed.into());
         }
         match routed.keys.len() {
-            1 if strict => self.transmit(Shape::Checked, routed, |out, routed| {
-                lock::write_exists(out, place.slot, routed.key_names());
-                out.extend_from_slice(routed.request.bytes());
-            }),
+            1 if strict && mode == Mode::Static => self.transmit_gated(routed),
+            1 if strict => self.transmit(Shape::Checked, routed, write_checked),
             2.. if strict => self.transmit(Shape::Atomic, routed, |out, routed| {
                 out.extend_from_slice(MULTI);
                 lock::write_exists(out, place.slot, routed.key_names());
@@ -85,13 +91,44 @@ impl Session {
         Step::Sent
     }
 
+    /// Gives a write to the armed connection of its participant, if that can be relied on.
+    fn arm(&mut self, routed: &Routed) -> bool {
+        let place = routed.place;
+        let Some(node) = self.context.upstreams.primary(place.shard) else { return false };
+        let armed = node.armed(place.db, self.client.proto(), gate::watch_and_look());
+        if !armed.is_ready() {
+            return false;
+        }
+        let ticket = self.window.push(Shape::Bare, place, Lane::Armed, routed.request.clone());
+        let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
+        armed.send(sink, ticket, 1, |out| out.extend_from_slice(routed.request.bytes()));
+        true
+    }
+
+    /// Sends a read of one key behind a look at the gate, or at the key's own lock where the gate was closed of late.
+    fn transmit_gated(&mut self, routed: Routed) {
+        let place = routed.place;
+        let Some(node) = self.context.upstreams.primary(place.shard) else {
+            return self.reply(|reply| rescue::upstream(reply, UpstreamError::NotSent, false));
+        };
+        let conn = node.shared(place.db, self.client.proto());
+        if !conn.trusts_gate() {
+            return self.transmit(Shape::Checked, routed, write_checked);
+        }
+        let ticket = self.window.push(Shape::Bare, place, Lane::Read, routed.request.clone());
+        let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
+        conn.send_gated(sink, ticket, gate::look(), |out| out.extend_from_slice(routed.request.bytes()));
+        self.last_conn = Some(conn);
+    }
+
     fn transmit(&mut self, shape: Shape, routed: Routed, encode: impl FnOnce(&mut BytesMut, &Routed)) {
         let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else {
             return self.reply(|reply| rescue::upstream(reply, UpstreamError::NotSent, false));
         };
         let conn = node.shared(place.db, self.client.proto());
-        let ticket = self.window.push(shape, place, routed.writes(), routed.request.clone());
+        let lane = if routed.writes() { Lane::Write } else { Lane::Read };
+        let ticket = self.window.push(shape, place, lane, routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         conn.send(sink, ticket, shape.frames(), |out| encode(out, &routed));
         self.last_conn = Some(conn);
@@ -105,7 +142,7 @@ impl Session {
         if full || (open.is_none() && !self.window.may_send(place, true)) {
             return Step::Stalled(routed.into());
         }
-        let ticket = self.window.push(Shape::Run, place, true, routed.request.clone());
+        let ticket = self.window.push(Shape::Run, place, Lane::Write, routed.request.clone());
         match open {
             Some(run) => {
                 let run = &mut self.runs.0[run];
@@ -139,6 +176,17 @@ impl Session {
             self.last_conn = Some(conn);
         }
     }
+}
+
+impl Runs {
+    fn has(&self, place: Place) -> bool {
+        self.0.iter().any(|run| run.place == place)
+    }
+}
+
+fn write_checked(out: &mut BytesMut, routed: &Routed) {
+    lock::write_exists(out, routed.place.slot, routed.key_names());
+    out.extend_from_slice(routed.request.bytes());
 }
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";

@@ -185,7 +185,12 @@ impl Session {
                 context.counts.count(Counter::WatchAborts);
                 self.reply(|reply| reply.null_array());
             }
-            Err(error) => self.reply(|reply| rescue::transaction(reply, &error)),
+            Err(error) => {
+                if error == ExecError::Unconfirmed {
+                    commands.iter().for_each(|command| context.ring(command));
+                }
+                self.reply(|reply| rescue::transaction(reply, &error));
+            }
         }
     }
 

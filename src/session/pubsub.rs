@@ -23,7 +23,7 @@ use bytes::{Bytes, BytesMut};
 use self::hub::{Hub, Listener, home};
 use super::client;
 use super::dispatch::Step;
-use super::window::{Shape, Window};
+use super::window::{Lane, Shape, Window};
 use super::{Context, Pending, Session};
 use crate::command::{CommandSpec, Keys};
 use crate::resp::{Proto, ReplyWriter, Request, Value, error_reply};
@@ -145,7 +145,7 @@ impl Session {
         let Some(place) = context.place_of(&topic.name) else { return self.refuse(error_reply::CLUSTERDOWN_SLOT) };
         let Some(node) = context.upstreams.primary(place.shard) else { return self.refuse(error_reply::UPSTREAM_UNAVAILABLE) };
         let shape = Shape::Published { excess: context.excess_receivers(&topic, place) };
-        let ticket = self.window.push(shape, place, false, request.clone());
+        let ticket = self.window.push(shape, place, Lane::Read, request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         node.shared(0, self.client.proto()).send(sink, ticket, shape.frames(), |out| out.extend_from_slice(request.bytes()));
         Step::Sent

@@ -40,6 +40,7 @@ pub(super) fn exec(reply: &mut ReplyWriter<'_>, error: &ExecError) {
         ExecError::OutcomeUnknown => reply.error(error_reply::OUTCOME_UNKNOWN),
         ExecError::TxnUnknown => reply.error(error_reply::TXNUNKNOWN),
         ExecError::TxnPending => reply.error(error_reply::TXNPENDING),
+        ExecError::Unconfirmed => reply.error(error_reply::TXNUNCONFIRMED),
         ExecError::Rejected(text) => reply.error(text),
         ExecError::Refused(frame) => reply.error(&server_error(frame)),
     }

@@ -16,6 +16,7 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+pub(super) use self::traffic::Lane;
 use self::traffic::Traffic;
 use super::{pubsub, rescue};
 use crate::metrics::WorkerMetrics;
@@ -56,7 +57,7 @@ struct Inner {
 /// One request on its way.
 struct Entry {
     state: State,
-    write: bool,
+    lane: Lane,
     place: Option<Place>,
     /// For sending it again; absent for what never is.
     request: Option<Request>,
@@ -141,7 +142,7 @@ impl Window {
     }
 
     /// Adds an entry for a request that is about to be sent and returns its number.
-    pub(super) fn push(&self, shape: Shape, place: Place, write: bool, request: Request) -> u64 {
+    pub(super) fn push(&self, shape: Shape, place: Place, lane: Lane, request: Request) -> u64 {
         let mut inner = self.inner.borrow_mut();
         let state = match shape {
             Shape::Bare => State::Reply,
@@ -151,9 +152,9 @@ impl Window {
             Shape::Run => State::Member,
         };
         inner.open += 1;
-        inner.writes += usize::from(write);
-        inner.traffic.count(place, write).add();
-        inner.entries.push_back(Entry { state, write, place: Some(place), request: Some(request) });
+        inner.writes += usize::from(lane.is_write());
+        inner.traffic.count(place, lane).add();
+        inner.entries.push_back(Entry { state, lane, place: Some(place), request: Some(request) });
         inner.base + inner.entries.len() as u64 - 1
     }
 
@@ -176,15 +177,23 @@ impl Window {
         write(&mut reply);
         rescue::count(&inner.counts, &reply);
         inner.held += reply.len();
-        inner.entries.push_back(Entry { state: State::Done(reply.freeze()), write: false, place: None, request: None });
+        inner.entries.push_back(Entry { state: State::Done(reply.freeze()), lane: Lane::Read, place: None, request: None });
     }
 
     /// Whether a request to `place` may be sent now. Two requests of a session to one participant, one of them a write, are never in
     /// flight apart (protocol §7): the first could find a lock and be sent again behind the second.
     pub(super) fn may_send(&self, place: Place, write: bool) -> bool {
-        let mut inner = self.inner.borrow_mut();
-        let traffic = &mut inner.traffic;
-        traffic.count(place, true).is_zero() && (!write || traffic.count(place, false).is_zero())
+        let traffic = &mut self.inner.borrow_mut().traffic;
+        traffic.count(place, Lane::Armed).is_zero()
+            && traffic.count(place, Lane::Write).is_zero()
+            && (!write || traffic.count(place, Lane::Read).is_zero())
+    }
+
+    /// Whether a write to `place` may be given to the armed connection now: behind others there it may, since a batch is sent when the
+    /// one before it was carried out, or given back with it.
+    pub(super) fn may_arm(&self, place: Place) -> bool {
+        let traffic = &mut self.inner.borrow_mut().traffic;
+        traffic.count(place, Lane::Write).is_zero() && traffic.count(place, Lane::Read).is_zero()
     }
 
     /// Whether a write was sent that is not answered yet.
@@ -388,7 +397,7 @@ impl Inner {
     fn done(&mut self, index: usize, reply: &[u8]) {
         self.close(index);
         // An earlier request to the same participant is sent again: this read came too early.
-        if self.again && !self.entries[index].write && self.is_behind_again(index) {
+        if self.again && !self.entries[index].lane.is_write() && self.is_behind_again(index) {
             return self.entries[index].state = State::Again;
         }
         rescue::count(&self.counts, reply);
@@ -416,7 +425,7 @@ impl Inner {
         for entry in self.entries.range_mut(index + 1..) {
             if let State::Done(reply) = &entry.state
                 && entry.place == place
-                && !entry.write
+                && !entry.lane.is_write()
             {
                 self.held = self.held.saturating_sub(reply.len());
                 entry.state = State::Again;
@@ -427,10 +436,10 @@ impl Inner {
     /// No more frames come for the entry.
     fn close(&mut self, index: usize) {
         self.open -= 1;
-        let Entry { place, write, .. } = self.entries[index];
-        self.writes -= usize::from(write);
+        let Entry { place, lane, .. } = self.entries[index];
+        self.writes -= usize::from(lane.is_write());
         if let Some(place) = place {
-            self.traffic.count(place, write).remove();
+            self.traffic.count(place, lane).remove();
         }
     }
 
@@ -456,6 +465,14 @@ impl ReplySink for Window {
         }
     }
 
+    fn gated(&self, ticket: u64) {
+        let mut inner = self.inner.borrow_mut();
+        inner.send_member_again(ticket);
+        if let Some(waker) = &inner.waker {
+            waker.wake_by_ref();
+        }
+    }
+
     fn failed(&self, ticket: u64, error: UpstreamError) {
         let mut inner = self.inner.borrow_mut();
         let Some(index) = inner.index(ticket) else { return };
@@ -465,7 +482,7 @@ impl ReplySink for Window {
         };
         for member in members {
             let Some(index) = inner.index(member) else { continue };
-            let write = inner.entries[index].write || matches!(inner.entries[index].state, State::Published { .. });
+            let write = inner.entries[index].lane.is_write() || matches!(inner.entries[index].state, State::Published { .. });
             if error == UpstreamError::MaybeApplied && !write {
                 inner.send_again(index);
             } else {

@@ -3,7 +3,8 @@
 //! The reply is input like any other: what cannot be understood is an error, never a panic or a guess. What real nodes do is allowed
 //! for: a node that has met no other does not know its own address (empty ip), one whose endpoint is unknown says `?` or null; in both
 //! cases it is meant to be reached as it just was. A primary stays the owner of its slots while it fails, since nobody else may serve
-//! them; replicas that are not online are left out. Primaries without slots are kept: an ASK may lead there.
+//! them; replicas that are not online are left out. Primaries without slots are kept, since an ASK may lead there, unless they failed: one
+//! whose replica took over stays in the cluster's memory until it comes back, and must not keep commands for every shard from working.
 
 use std::ops::RangeInclusive;
 
@@ -31,7 +32,7 @@ pub fn from_shards(reply: &Value, asked: &NodeAddr) -> Result<SlotMap, Discovery
         let nodes = items(field(entry, "nodes").ok_or(fail("no nodes"))?).ok_or(fail("nodes are not an array"))?;
         let nodes = nodes.iter().map(|node| Node::of_shards(node, asked)).collect::<Option<Vec<_>>>().ok_or(fail("not a node"))?;
         // A shard that lost its last node is told without a primary; its slots then have no owner.
-        if let Some(shard) = shard(nodes) {
+        if let Some(shard) = shard(nodes, ranges.is_empty()) {
             shards.push((shard, ranges));
         }
     }
@@ -95,9 +96,10 @@ impl Node {
     }
 }
 
-/// The healthiest primary with its online replicas. A failed primary may still be told beside the one that took over.
-fn shard(nodes: Vec<Node>) -> Option<Shard> {
-    let primary = nodes.iter().filter(|node| node.primary).min_by_key(|node| node.health)?;
+/// The healthiest primary with its online replicas. A failed primary may still be told beside the one that took over, or, `idle`, apart.
+fn shard(nodes: Vec<Node>, idle: bool) -> Option<Shard> {
+    let primaries = nodes.iter().filter(|node| node.primary && !(idle && node.health == Health::Failed));
+    let primary = primaries.min_by_key(|node| node.health)?;
     let replicas = nodes.iter().filter(|node| !node.primary && node.health == Health::Online);
     Some(Shard {
         name: primary.id.clone(),

@@ -55,6 +55,8 @@ pub enum Refused {
     Ask,
     /// The server will be able to, some time later.
     Later,
+    /// The record was written by a weft of another version, and says something that this one does not understand: leave it alone.
+    Foreign,
     /// Anything else that a server says.
     Error,
     /// Not an answer that weft understands.
@@ -93,9 +95,9 @@ impl From<crate::resp::ReplyError> for Refusal {
     }
 }
 
-/// The errors that a server gives before it runs a script. `NOPERM` is among them because a decided transaction must not
+/// The errors that a server gives before it runs a script, and the one that a script gives. `NOPERM` is among them because a decided transaction must not
 /// be given up over a permission that an operator can grant.
-const CODES: [(&str, Refused); 13] = [
+const CODES: [(&str, Refused); 14] = [
     ("NOSCRIPT", Refused::NoScript),
     ("MOVED", Refused::Moved),
     ("ASK", Refused::Ask),
@@ -109,6 +111,7 @@ const CODES: [(&str, Refused); 13] = [
     ("MISCONF", Refused::Later),
     ("NOREPLICAS", Refused::Later),
     ("NOPERM", Refused::Later),
+    ("WEFTFORMAT", Refused::Foreign),
 ];
 
 /// What a script answered: a word and what belongs to it, or that a lock was in the way.
@@ -174,6 +177,7 @@ mod tests {
         assert_eq!(refused(b"-ASK 3999 127.0.0.1:6381\r\n"), Some(Refused::Ask));
         assert_eq!(refused(b"-OOM allow-oom flag is not set on the script\r\n"), Some(Refused::Later));
         assert_eq!(refused(b"-READONLY\r\n"), Some(Refused::Later));
+        assert_eq!(refused(b"-WEFTFORMAT 2\r\n"), Some(Refused::Foreign));
         assert_eq!(refused(b"!11\r\nERR a\r\nb  c\r\n"), Some(Refused::Error));
         for malformed in [&b"+OK\r\n"[..], b":1\r\n", b"*0\r\n", b"*-1\r\n", b"_\r\n", b"*1\r\n:1\r\n", b"", b"*1\r\n"] {
             assert_eq!(refused(malformed), Some(Refused::Malformed), "{malformed:?}");

@@ -11,11 +11,11 @@ use super::batch::Batch;
 use super::engine::Engine;
 use super::error::ExecError;
 use super::participant::Participant;
-use super::{Locked, part};
+use super::{Locked, gate, part};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, Node, Run, UpstreamError, call_noting};
+use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_noting};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -81,6 +81,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// The node.
+    pub(super) fn node(&self) -> &Rc<Node> {
+        &self.node
+    }
+
     /// Whom the last call went to, answered or not; `None` if that is not known.
     pub(super) fn run(&self) -> Option<Run> {
         self.run.borrow().clone()
@@ -118,6 +123,11 @@ impl Target {
         Ok(self.call(proto, std::slice::from_ref(request)).await?.remove(0))
     }
 
+    /// The connection for writes under a watch on the gate; none in a cluster.
+    pub(super) fn armed(&self, proto: Proto) -> Option<Rc<ArmedConn>> {
+        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, gate::watch_and_look()))
+    }
+
     /// A connection of its own to the node.
     ///
     /// # Errors
@@ -140,6 +150,7 @@ impl Engine {
     /// What the last attempt failed with, [`ExecError::LockWait`] or [`ExecError::Unreachable`] when time is over.
     pub(super) async fn persist<T>(&self, batch: &Batch, mut attempt: impl AsyncFnMut(Target) -> Attempt<T>) -> Result<T, ExecError> {
         let start = Instant::now();
+        let mut latched = None;
         let mut ask = None;
         let mut tries = 0;
         loop {
@@ -153,10 +164,12 @@ impl Engine {
                 Attempt::Failed(error) => return Err(error),
                 Attempt::Locked(locked) => {
                     // Resolving the owner may take longer, when a shard is away: whoever meets it next goes on.
-                    let _ = tokio::time::timeout_at(start + self.config.lock_wait_timeout, self.wait_for_lock(batch, locked, tries)).await;
+                    let deadline = start + self.config.lock_wait_timeout;
+                    let _ = tokio::time::timeout_at(deadline, self.wait_in_line(batch, locked, tries, &mut latched)).await;
                     ExecError::LockWait
                 }
                 Attempt::Redirected(redirect) => {
+                    latched = None;
                     ask = self.follow(redirect, tries).await;
                     ExecError::Unreachable
                 }

@@ -55,15 +55,16 @@ impl KeyLock {
         keys.into_iter().zip(modes).map(|(key, letter)| Some(Self { key, mode: LockMode::from_letter(*letter)? })).collect()
     }
 
-    /// The KEYS of prepare, commit, reapply and abort: the record, then for each key its x-lock, its s-lock and the key.
+    /// The KEYS of prepare, commit, reapply and abort: the record, then for each key its x-lock, its s-lock and the key, then the gate.
     pub(super) fn declare(participant: &Participant, record: Bytes, keys: &[Self]) -> Vec<Bytes> {
-        let mut declared = Vec::with_capacity(1 + 3 * keys.len());
+        let mut declared = Vec::with_capacity(2 + 3 * keys.len());
         declared.push(record);
         for KeyLock { key, .. } in keys {
             declared.push(internal_keys::exclusive_lock(participant, key));
             declared.push(internal_keys::shared_lock(participant, key));
             declared.push(key.clone());
         }
+        declared.push(internal_keys::gate(participant));
         declared
     }
 }

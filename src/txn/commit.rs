@@ -50,7 +50,11 @@ fn unpacked(command: &Value) -> Option<Request> {
 /// a connection that watches the record and has seen it prepared. They leave a record that is committed without replies.
 pub fn native_closing(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Vec<Request> {
     let (record, name) = (internal_keys::record(participant, tid), tid.to_string());
-    let mut closing = vec![Request::new(&[b"HSET", &record[..], b"state", b"committed"]), Request::new(&[b"HDEL", &record[..], b"batch"])];
+    let mut closing = vec![
+        Request::new(&[b"HSET", &record[..], b"state", b"committed"]),
+        Request::new(&[b"HDEL", &record[..], b"batch"]),
+        Request::new(&[b"SREM", &internal_keys::gate(participant)[..], name.as_bytes()]),
+    ];
     closing.extend(keys.iter().map(|lock| match lock.mode {
         LockMode::Shared => Request::new(&[b"HDEL", &internal_keys::shared_lock(participant, &lock.key)[..], name.as_bytes()]),
         LockMode::Exclusive | LockMode::ExclusiveAbsent => {

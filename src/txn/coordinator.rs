@@ -5,6 +5,7 @@
 //! order and may wait (protocol §9).
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,36 +19,49 @@ use tokio::time::Instant;
 use super::drive::Member;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
+use super::latch::Latched;
 use super::part::Part;
 use super::participant::participants_text;
 use super::snapshot::in_order;
 use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
+use super::wait::Patience;
 use super::watch::Watch;
 use super::{Locked, State, Terms};
 use crate::metrics::Counter;
 use crate::resp::{Proto, error_reply};
 use crate::route::Place;
 
-/// Carries out `parts` on all their participants or on none. [`Executed::WatchBroken`] also says that a key exists that must not.
+/// What each participant has to do.
+pub(super) type Parts = BTreeMap<Place, Part>;
+
+/// Carries out `parts` on all their participants or on none, while it is their turn. [`Executed::WatchBroken`] also says that a key
+/// exists that must not. Locks of others are waited for until `deadline`.
 pub(super) async fn exec(
     engine: &Rc<Engine>,
-    parts: BTreeMap<Place, Part>,
+    parts: &Parts,
     mut watch: Option<Watch>,
     proto: Proto,
+    latched: Latched,
+    deadline: Instant,
 ) -> Result<Executed, ExecError> {
-    engine.refuse_eviction(parts.keys())?;
     let watching = watch.is_some();
-    let start = Instant::now();
+    let mut latched = Some(latched);
     let mut order = Order::Parallel;
     let mut tries = 0;
     loop {
+        engine.refuse_unconfirmable(parts.keys()).await?;
         let mut members = Vec::with_capacity(parts.len());
-        for (place, part) in &parts {
+        for (place, part) in parts {
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
             members.push(Member::new(engine.batch_of_part(*place, part, proto)?, lease));
         }
-        let reason = match attempt(engine, members, order, proto).await {
-            Outcome::Committed(replies) => return replies_of(&parts, replies),
+        let (outcome, confirmed) = within_lease(engine, &mut latched, attempt(engine, members, order, proto)).await;
+        if let (Some(latched), false) = (&mut latched, matches!(outcome, Outcome::Aborted(_))) {
+            latched.set_changed();
+        }
+        let reason = match outcome {
+            Outcome::Committed(_) if !confirmed => return Err(ExecError::Unconfirmed),
+            Outcome::Committed(replies) => return replies_of(parts, replies),
             Outcome::Pending => return Err(ExecError::TxnPending),
             Outcome::Unknown => return Err(ExecError::TxnUnknown),
             Outcome::Aborted(reason) => reason,
@@ -56,12 +70,20 @@ pub(super) async fn exec(
             Reason::WatchBroken | Reason::Exists => return Ok(Executed::WatchBroken),
             // The first prepare consumed the watches.
             Reason::Locked(_) | Reason::Resolved if watching => return Ok(Executed::WatchBroken),
-            Reason::Locked(_) | Reason::Resolved if start.elapsed() >= engine.config.lock_wait_timeout => {
+            Reason::Locked(_) | Reason::Resolved if Instant::now() >= deadline => {
                 engine.counts.count(Counter::LockTimeouts);
                 return Err(ExecError::LockWait);
             }
-            Reason::Locked(locked) => engine.give_way(locked, &parts, tries, proto).await,
+            // The next attempt waits, at the right place.
+            Reason::Locked(_) => {}
             Reason::Resolved => engine.pause(tries).await,
+            // A slot that moves key by key takes no prepare until it has moved.
+            Reason::Refused(refusal) if !watching && refusal.text.starts_with(b"TRYAGAIN") => {
+                if Instant::now() >= deadline {
+                    return Err(ExecError::Unreachable);
+                }
+                engine.pause(tries).await;
+            }
             Reason::Refused(refusal) => return Err(ExecError::Refused([b"-", &refusal.text[..], b"\r\n"].concat().into())),
             Reason::ClockApart => return Err(ExecError::Rejected(error_reply::CLOCK_APART.to_owned())),
             Reason::AllLost => return Err(ExecError::Rejected(error_reply::TXN_LOST.to_owned())),
@@ -71,8 +93,21 @@ pub(super) async fn exec(
     }
 }
 
-/// Runs one attempt in a task of its own and returns what its client is to be told.
-async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto: Proto) -> Outcome {
+/// The outcome of `attempt`. When that takes longer than a lease, `latched` is given up: who comes next may resolve what it meets.
+async fn within_lease(engine: &Engine, latched: &mut Option<Latched>, attempt: impl Future<Output = Told>) -> Told {
+    let mut attempt = pin!(attempt);
+    if latched.is_some() {
+        match tokio::time::timeout(engine.config.lease, &mut attempt).await {
+            Ok(outcome) => return outcome,
+            Err(_) => *latched = None,
+        }
+    }
+    attempt.await
+}
+
+/// Runs one attempt in a task of its own and returns what its client is to be told, and whether replicas have confirmed it as far as it
+/// was asked for.
+async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto: Proto) -> Told {
     let participants: Vec<_> = members.iter().map(|member| member.batch.participant.clone()).collect();
     let tid = engine.ids.borrow_mut().next(engine.unix_ms());
     let terms = Terms {
@@ -86,9 +121,9 @@ async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto:
     let driver = Driver { engine: Rc::clone(engine), terms, members };
     engine.tasks.borrow_mut().spawn_local(async move { driver.run(order, tell).await });
     // The task ends without a word only when the worker stops.
-    let outcome = told.await.unwrap_or(Outcome::Unknown);
+    let (outcome, confirmed) = told.await.unwrap_or((Outcome::Unknown, false));
     engine.counts.count(counter(&outcome));
-    outcome
+    (outcome, confirmed)
 }
 
 /// As what an attempt is counted.
@@ -104,6 +139,9 @@ fn counter(outcome: &Outcome) -> Counter {
     }
 }
 
+/// What a client is told, and whether replicas have confirmed it.
+type Told = (Outcome, bool);
+
 /// What an attempt's task holds.
 struct Driver {
     engine: Rc<Engine>,
@@ -112,7 +150,7 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self, order: Order, tell: oneshot::Sender<Outcome>) {
+    async fn run(self, order: Order, tell: oneshot::Sender<Told>) {
         let mut tell = Some(tell);
         let (mut machine, mut actions) = Coordinator::new(self.terms.tid, self.members.len(), order);
         let mut steps = FuturesUnordered::new();
@@ -139,7 +177,7 @@ impl Driver {
         &'a self,
         actions: Actions,
         steps: &mut FuturesUnordered<LocalBoxFuture<'a, Event>>,
-        tell: &mut Option<oneshot::Sender<Outcome>>,
+        tell: &mut Option<oneshot::Sender<Told>>,
     ) -> bool {
         let (engine, terms) = (&self.engine, &self.terms);
         for action in actions {
@@ -155,7 +193,8 @@ impl Driver {
                 Action::Wait(at, locked) => steps.push(self.wait(at, locked).boxed_local()),
                 Action::Tell(outcome) => {
                     // The client may have gone.
-                    let _ = tell.take().map(|tell| tell.send(outcome));
+                    let confirmed = !self.members.iter().any(Member::is_unconfirmed);
+                    let _ = tell.take().map(|tell| tell.send((outcome, confirmed)));
                 }
                 Action::Repair(at) => {
                     engine.counts.count(Counter::Reapplied);
@@ -165,7 +204,7 @@ impl Driver {
                     engine.counts.count(Counter::Torn);
                     tracing::error!(tid = %terms.tid, participant = %self.members[at].batch.participant, "a shard lost its part of a committed transaction for good")
                 }
-                Action::Forget => engine.forget(terms.tid, self.members.iter().map(|member| member.batch.participant.clone())),
+                Action::Forget => engine.forget(terms.tid, &self.members),
                 Action::Done => return false,
             }
         }
@@ -173,16 +212,33 @@ impl Driver {
     }
 
     /// Waits while it holds locks: no longer than its own lease, so that nobody takes it for dead.
+    ///
+    /// Whoever waits here competes with a proxy that may hand the keys on to the next of its own clients as soon as they are free; its
+    /// chance is the round trip in between. So it does not look whether they are free, it asks for them, and at first without a pause.
     async fn wait(&self, at: usize, locked: Locked) -> Event {
         let engine = &self.engine;
-        let batch = &self.members[at].batch;
-        let deadline = Instant::now() + engine.config.lease / 2;
+        let member = &self.members[at];
+        let mut patience = member.patience.get().unwrap_or_else(|| Patience::new(engine.config.lease / 2));
+        patience.meet(locked.owner);
+        member.patience.set(Some(patience));
+        if Instant::now() >= patience.deadline {
+            return Event::GaveUp(at);
+        }
+        let is_short = member.batch.commands.iter().map(|command| command.request.bytes().len()).sum::<usize>() < ASK_BYTES_MAX;
+        let pauses = patience.pauses();
+        if is_short && locked.lease_left_ms > 0 && pauses.is_none() {
+            engine.counts.count(Counter::LockWaits);
+            return Event::Free(at);
+        }
         let mut locked = Some(locked);
-        let mut tries = 0;
-        while Instant::now() < deadline {
-            let _ = tokio::time::timeout_at(deadline, engine.wait_for_lock(batch, locked, tries)).await;
+        let mut tries = pauses.unwrap_or(0);
+        while Instant::now() < patience.deadline {
+            let _ = tokio::time::timeout_at(patience.deadline, engine.wait_for_lock(&member.batch, locked, tries)).await;
             tries += 1;
-            locked = engine.owner(batch).await;
+            if is_short {
+                return Event::Free(at);
+            }
+            locked = engine.owner(&member.batch).await;
             if locked.is_none() {
                 return Event::Free(at);
             }
@@ -192,18 +248,8 @@ impl Driver {
 }
 
 impl Engine {
-    /// Waits after an attempt that met `locked`, holding nothing.
-    async fn give_way(&self, locked: Locked, parts: &BTreeMap<Place, Part>, tries: u32, proto: Proto) {
-        for (place, part) in parts {
-            let Ok(batch) = self.batch_of_part(*place, part, proto) else { continue };
-            if let Some(found) = self.owner(&batch).await.filter(|found| found.owner == locked.owner) {
-                return self.wait_for_lock(&batch, Some(found), tries).await;
-            }
-        }
-    }
-
     /// Refuses a transaction whose records a shard might evict.
-    fn refuse_eviction<'a>(&self, places: impl Iterator<Item = &'a Place>) -> Result<(), ExecError> {
+    pub(super) fn refuse_eviction<'a>(&self, places: impl Iterator<Item = &'a Place>) -> Result<(), ExecError> {
         if self.config.allow_eviction {
             return Ok(());
         }
@@ -218,7 +264,7 @@ impl Engine {
 }
 
 /// Puts the replies of the participants' batches into the order of the client's commands.
-fn replies_of(parts: &BTreeMap<Place, Part>, replies: Vec<Option<Vec<Bytes>>>) -> Result<Executed, ExecError> {
+fn replies_of(parts: &Parts, replies: Vec<Option<Vec<Bytes>>>) -> Result<Executed, ExecError> {
     let count = parts.values().map(|part| part.commands.len()).sum();
     let mut placed = Vec::with_capacity(count);
     for (part, replies) in parts.values().zip(replies) {
@@ -231,6 +277,9 @@ fn replies_of(parts: &BTreeMap<Place, Part>, replies: Vec<Option<Vec<Bytes>>>) -
     }
     Ok(Executed::Replies(in_order(count, placed.into_iter())))
 }
+
+/// Commands shorter than this are sent to ask whether a lock is free; for others that would be a waste.
+const ASK_BYTES_MAX: usize = 16 * 1024;
 
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)

@@ -12,12 +12,14 @@ use bytes::Bytes;
 
 use super::attempt::Redirect;
 use super::batch::{Batch, KeyLock};
+use super::durable::Confirmation;
 use super::engine::Engine;
 use super::failpoint::{self, Deed, Moment};
 use super::lock::named;
 use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
+use super::wait::Patience;
 use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value, elements};
@@ -31,8 +33,14 @@ pub(super) struct Member {
     pub(super) watching: RefCell<Option<Leased>>,
     /// Where ASK has sent us, for the next step only.
     ask: RefCell<Option<Rc<Node>>>,
+    /// With locks of others that are in the way.
+    pub(super) patience: Cell<Option<Patience>>,
     /// Steps that were sent again.
     tries: Cell<u32>,
+    /// The node that the last step was sent to.
+    reached: RefCell<Option<Rc<Node>>>,
+    /// Its vote counts although too few replicas have confirmed it.
+    unconfirmed: Cell<bool>,
     /// Whom the last step went to.
     run: RefCell<Option<Run>>,
     /// Whom commits went to that nobody answered, `None` where that is not known, and the shards as they were then.
@@ -46,7 +54,10 @@ impl Member {
             batch,
             watching: RefCell::new(watching),
             ask: RefCell::default(),
+            patience: Cell::new(None),
             tries: Cell::new(0),
+            reached: RefCell::default(),
+            unconfirmed: Cell::new(false),
             run: RefCell::default(),
             unanswered: RefCell::default(),
         }
@@ -55,6 +66,16 @@ impl Member {
     /// A participant of a transaction that somebody else began: nothing is known of its commands.
     pub(super) fn unknown(participant: Participant, keys: Vec<KeyLock>) -> Self {
         Self::new(Batch { participant, keys, commands: Vec::new() }, None)
+    }
+
+    /// Whether too few replicas have confirmed what the transaction rests on here.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.get()
+    }
+
+    /// The node that the last step was sent to.
+    pub(super) fn reached(&self) -> Option<Rc<Node>> {
+        self.reached.borrow().clone()
     }
 
     /// Waits as a refusal asks for, before the step is sent again.
@@ -66,7 +87,7 @@ impl Member {
             Refused::Moved => {
                 engine.follow(Redirect::Refresh, tries).await;
             }
-            Refused::Later | Refused::Error | Refused::Malformed => {
+            Refused::Later | Refused::Foreign | Refused::Error | Refused::Malformed => {
                 engine.topology.request_refresh();
                 engine.pause(tries).await;
             }
@@ -114,13 +135,30 @@ impl Member {
             }
         };
         failpoint::hit(Moment::After(Deed::Step(step)));
-        let event = event.unwrap_or_else(|event| event);
+        let event = match event {
+            Ok(event) => self.confirmed(engine, at, step, event).await,
+            Err(event) => event,
+        };
         let doubtful =
             matches!(&event, Event::Lost(..)) || matches!(&event, Event::Refused(.., refusal) if refusal.kind == Refused::Malformed);
         if doubtful && matches!(step, Step::Commit | Step::Reapply) {
             self.unanswered.borrow_mut().push((self.run.borrow().clone(), map));
         }
         event
+    }
+
+    /// Holds a vote back until replicas have it. One whose shard was lost before it said so is in doubt.
+    async fn confirmed(&self, engine: &Engine, at: usize, step: Step, event: Event) -> Event {
+        let vote = match (step, &event) {
+            (Step::Prepare, Event::Prepare(_, prepare::Answer::Found(_))) | (Step::Fence, _) => true,
+            // What is applied again has been told to be prepared before: there is nothing to go back to.
+            (Step::Reapply, Event::Reapply(_, reapply::Answer::Found(_)) | Event::Commit(..)) => false,
+            _ => return event,
+        };
+        let Some(node) = self.reached() else { return event };
+        let confirmation = engine.confirm(&node, &self.batch.participant).await;
+        self.unconfirmed.set(confirmation != Confirmation::Enough);
+        if vote && confirmation == Confirmation::Lost { Event::Lost(at, step) } else { event }
     }
 
     /// Whether whoever just answered has what it has by a failover or a restart after every commit that was not answered: then such a
@@ -143,6 +181,7 @@ impl Member {
         read: impl FnOnce(&Bytes) -> Result<T, Refusal>,
     ) -> Result<T, Event> {
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(|| unreachable(at, step))?;
+        self.reached.replace(Some(Rc::clone(target.node())));
         let result = target.eval(proto, &script(step).load(), request).await;
         self.run.replace(target.run());
         match result {
@@ -168,6 +207,7 @@ impl Member {
             let read = |reply: &Bytes| prepare::answer(reply).map(|answer| Event::Prepare(at, answer));
             return self.eval(engine, terms.proto, at, Step::Prepare, &request, read).await;
         };
+        self.reached.replace(Some(Rc::clone(leased.node())));
         let requests = [Request::new(&["MULTI"]), request, Request::new(&["EXEC"])];
         let replies = match leased.call(&requests).await {
             Ok(replies) => replies,
@@ -203,6 +243,7 @@ impl Member {
     async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
         let not_sent = || unreachable(at, Step::Commit);
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(not_sent)?;
+        self.reached.replace(Some(Rc::clone(target.node())));
         let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
         self.run.replace(leased.run());
         let closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);

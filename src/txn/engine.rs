@@ -11,20 +11,24 @@ use futures::future::{join_all, try_join_all};
 use tokio::task::JoinSet;
 
 use super::batch::Batch;
+use super::durable::Confirmation;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::latch::Latches;
 use super::lock::LockKeys;
+use super::one_phase;
 use super::part::{self, Part, Way, divide};
 use super::participant::Participant;
 use super::recovery::Forgettable;
+use super::turn::{self, Companies};
 use super::watch::Watch;
-use super::{coordinator, one_phase};
 use crate::config::{Config, TransactionConfig};
 use crate::metrics::{Counter, WorkerMetrics};
+use crate::node_addr::NodeAddr;
 use crate::resp::{Limits, Proto, Request};
 use crate::route::{Place, Routed};
 use crate::topology::{ShardId, Topology};
-use crate::upstream::Upstreams;
+use crate::upstream::{Node, Upstreams};
 
 /// Carries out transactions and the commands that owe them something.
 pub struct Engine {
@@ -39,8 +43,14 @@ pub struct Engine {
     pub(super) tasks: RefCell<JoinSet<()>>,
     /// Transactions of others that this worker is bringing to their end.
     pub(super) resolving: RefCell<HashSet<TxnId>>,
+    /// Shared by all workers.
+    pub(super) latches: Arc<Latches>,
+    /// Transactions that wait for their turn together.
+    pub(super) companies: Companies,
     /// Committed transactions whose records will be deleted.
     pub(super) forgettable: RefCell<Forgettable>,
+    /// The nodes whose replicas confirmed what they had to when the node was last asked.
+    pub(super) confirming: RefCell<HashSet<NodeAddr>>,
     /// What clients may send.
     pub limits: Limits,
     now: Cell<Instant>,
@@ -56,8 +66,16 @@ pub enum Executed {
 }
 
 impl Engine {
-    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`.
-    pub fn new(upstreams: Rc<Upstreams>, topology: Topology, config: &Config, ids: TxnIds, counts: Arc<WorkerMetrics>) -> Rc<Self> {
+    /// The engine of a worker whose transactions `ids` name, which counts in `counts`, over the connections in `upstreams`. `latches`
+    /// are those of all workers.
+    pub fn new(
+        upstreams: Rc<Upstreams>,
+        topology: Topology,
+        config: &Config,
+        ids: TxnIds,
+        counts: Arc<WorkerMetrics>,
+        latches: Arc<Latches>,
+    ) -> Rc<Self> {
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             upstreams,
@@ -67,7 +85,10 @@ impl Engine {
             ids: RefCell::new(ids),
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
+            latches,
+            companies: RefCell::default(),
             forgettable: RefCell::default(),
+            confirming: RefCell::default(),
             limits: Limits {
                 bulk_bytes_max: u32::try_from(config.limits.bulk_bytes_max).unwrap_or(u32::MAX),
                 inline_bytes_max: u32::try_from(config.limits.inline_bytes_max).unwrap_or(u32::MAX),
@@ -121,13 +142,23 @@ impl Engine {
     /// # Errors
     /// See [`ExecError`].
     pub async fn batch(&self, commands: &[Routed], proto: Proto) -> Result<Vec<Bytes>, ExecError> {
-        let Some(first) = commands.first() else { return Ok(Vec::new()) };
+        self.batch_at(commands, proto).await.map(|(replies, _)| replies)
+    }
+
+    /// Like [`batch`](Self::batch), beside the node that has carried it out.
+    async fn batch_at(&self, commands: &[Routed], proto: Proto) -> Result<(Vec<Bytes>, Option<Rc<Node>>), ExecError> {
+        let Some(first) = commands.first() else { return Ok((Vec::new(), None)) };
         let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
-        self.persist(&batch, async |target| match way {
-            Way::Read => one_phase::read(&target, proto, &batch, self.config.lock_wait_timeout).await,
-            Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
-            Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,
+        let may_arm = way != Way::Read && !commands.iter().any(Routed::is_script);
+        self.persist(&batch, async |target| {
+            let attempt = match way {
+                _ if may_arm && let Some(attempt) = one_phase::armed(&target, proto, &batch).await => attempt,
+                Way::Read => one_phase::read(&target, proto, &batch, self.config.lock_wait_timeout).await,
+                Way::Scripted => one_phase::scripted(&target, proto, &batch).await,
+                Way::Native => one_phase::native(&target, proto, &batch, self.config.lock_wait_timeout).await,
+            };
+            attempt.map(|replies| (replies, Some(Rc::clone(target.node()))))
         })
         .await
     }
@@ -140,9 +171,9 @@ impl Engine {
         let Some(mut watch) = watch else {
             let same = commands.windows(2).all(|pair| pair[0].place == pair[1].place);
             return match () {
-                () if same => self.counted(self.batch(&commands, proto).await.map(Executed::Replies)),
+                () if same => self.counted(self.exec_at_one(&commands, proto).await),
                 () if !commands.iter().any(Routed::writes) => self.snapshot(commands, proto).await.map(Executed::Replies),
-                () => coordinator::exec(self, divide(commands), None, proto).await,
+                () => turn::exec(self, divide(commands), None, proto).await,
             };
         };
         if watch.is_broken(&self.upstreams, proto) {
@@ -156,16 +187,49 @@ impl Engine {
             Some((place, part)) if parts.len() == 1 => {
                 let batch = self.batch_of_part(*place, part, proto)?;
                 let way = Way::of(part.commands.iter().map(|(_, command)| command), proto);
-                self.counted(watch.exec_alone(&batch, way, proto).await)
+                let node = (way != Way::Read).then(|| watch.node(*place)).flatten();
+                if node.is_some() {
+                    self.refuse_unconfirmable(std::iter::once(place)).await?;
+                }
+                let executed = watch.exec_alone(&batch, way, proto).await;
+                self.counted(self.confirmed(executed, node, &batch.participant).await)
             }
-            _ => coordinator::exec(self, parts, Some(watch), proto).await,
+            _ => turn::exec(self, parts, Some(watch), proto).await,
+        }
+    }
+
+    /// Carries out EXEC where one participant has all keys and nothing is watched.
+    async fn exec_at_one(&self, commands: &[Routed], proto: Proto) -> Result<Executed, ExecError> {
+        let writes = commands.iter().any(Routed::writes);
+        let Some(place) = commands.first().map(|command| command.place).filter(|_| writes) else {
+            return self.batch(commands, proto).await.map(Executed::Replies);
+        };
+        self.refuse_unconfirmable(std::iter::once(&place)).await?;
+        let participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
+        let (replies, node) = self.batch_at(commands, proto).await?;
+        self.confirmed(Ok(Executed::Replies(replies)), node, &participant).await
+    }
+
+    /// Holds `executed` back until replicas of the node that carried it out have it.
+    async fn confirmed(
+        &self,
+        executed: Result<Executed, ExecError>,
+        node: Option<Rc<Node>>,
+        participant: &Participant,
+    ) -> Result<Executed, ExecError> {
+        let (Ok(Executed::Replies(_)), Some(node)) = (&executed, node) else { return executed };
+        match self.confirm(&node, participant).await {
+            Confirmation::Enough => executed,
+            Confirmation::TooFew => Err(ExecError::Unconfirmed),
+            // What replaces the node may not have it.
+            Confirmation::Lost => Err(ExecError::OutcomeUnknown),
         }
     }
 
     /// Counts what became of an EXEC that one participant could carry out.
     fn counted(&self, executed: Result<Executed, ExecError>) -> Result<Executed, ExecError> {
         self.counts.count(match &executed {
-            Ok(Executed::Replies(_)) => Counter::OnePhaseCommitted,
+            Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed) => Counter::OnePhaseCommitted,
             Ok(Executed::WatchBroken) => Counter::OnePhaseWatch,
             Err(ExecError::OutcomeUnknown) => Counter::OnePhaseUnknown,
             Err(_) => Counter::OnePhaseRefused,
@@ -180,7 +244,7 @@ impl Engine {
     pub async fn exec_if_absent(self: &Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Option<Vec<Bytes>>, ExecError> {
         let mut parts = divide(commands);
         parts.values_mut().for_each(|part| part.absent = true);
-        match coordinator::exec(self, parts, None, proto).await? {
+        match turn::exec(self, parts, None, proto).await? {
             Executed::Replies(replies) => Ok(Some(replies)),
             Executed::WatchBroken => Ok(None),
         }

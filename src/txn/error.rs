@@ -21,6 +21,9 @@ pub enum ExecError {
     /// A transaction is decided and will be applied everywhere, but its replies are not available.
     #[error("transaction committed, replies unavailable")]
     TxnPending,
+    /// A transaction is applied, and too few replicas have confirmed it in time.
+    #[error("transaction committed, unconfirmed")]
+    Unconfirmed,
     /// A shard refused before anything was applied. The text is the shard's error reply, a whole frame.
     #[error("refused by a shard")]
     Refused(Bytes),

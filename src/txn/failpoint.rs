@@ -25,6 +25,8 @@ pub(super) enum Deed {
     Step(Step),
     /// The forgetting of records.
     Forget,
+    /// The wait for replicas.
+    Wait,
 }
 
 /// Ends the process if this is the moment.
@@ -52,7 +54,7 @@ fn parse(text: &str) -> Option<(Moment, u32)> {
     Some((moment, turn.parse().ok()?))
 }
 
-const DEEDS: [(&str, Deed); 8] = [
+const DEEDS: [(&str, Deed); 9] = [
     ("prepare", Deed::Step(Step::Prepare)),
     ("commit", Deed::Step(Step::Commit)),
     ("reapply", Deed::Step(Step::Reapply)),
@@ -61,6 +63,7 @@ const DEEDS: [(&str, Deed); 8] = [
     ("inspect", Deed::Step(Step::Inspect)),
     ("unlock", Deed::Step(Step::Unlock)),
     ("forget", Deed::Forget),
+    ("wait", Deed::Wait),
 ];
 
 #[cfg(test)]

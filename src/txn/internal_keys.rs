@@ -53,6 +53,12 @@ fn behind_tag(key: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// The gate: the set of the transactions that are prepared here. It exists exactly while locks are held, and whoever takes one
+/// touches it; see [`gate`](super::gate).
+pub fn gate(participant: &Participant) -> Bytes {
+    internal(participant, b"g", b"")
+}
+
 /// A key that is written and deleted in one step, so that there is something to wait for the replication of.
 pub fn trace(participant: &Participant) -> Bytes {
     internal(participant, b"w:", b"")

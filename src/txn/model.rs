@@ -6,7 +6,9 @@
 //! process is delivered any more, and every prefix of a schedule is checked.
 //!
 //! Worlds that differ only by which participant or which resolver is which are explored once ([`symmetry`]). The largest worlds of
-//! these tests have some 24,000 such states; those of `make model`, where everything happens together, STATES.
+//! these tests have some 24,000 such states. `make model` explores larger ones, in which more happens together: 399,000 states for two
+//! transactions with two resolvers and a loss at two participants, 53,000 for one with two resolvers and a loss at three. Those
+//! without a number here, three of them, have not been explored to their end yet.
 //!
 //! Of the protocol's invariants this model checks 1 (applied everywhere or nowhere), 2 (once), 3 (for x-locks), 6 (as far as locks go; records
 //! are deleted by age, which no test here waits for) and 7 (the outcome; replies are not in the model). What plain commands see and do, and
@@ -179,6 +181,7 @@ fn records_grow_old() {
 #[test]
 fn a_prepared_participant_loses_everything() {
     must_hold(Spec { wipes: 1, resolvers: 2, ..SMALL });
+    must_hold(Spec { participants: 3, wipes: 1, ..SMALL });
 }
 
 #[test]
@@ -197,32 +200,38 @@ fn a_committed_participant_loses_its_record() {
     must_hold(Spec { wipes: 1, resolvers: 0, losses: 3, ..SMALL });
 }
 
-/// Everything together. `make model` runs them; states as counted there.
+/// Everything together; `make model` runs them.
 mod larger_worlds {
     use super::*;
 
     #[test]
     #[ignore = "minutes"]
     fn two_transactions_and_two_resolvers_at_two_participants() {
-        must_hold(Spec { transactions: 2, resolvers: 2, losses: 1, ..SMALL });
+        must_hold(Spec { transactions: 2, resolvers: 2, ..SMALL });
     }
 
     #[test]
     #[ignore = "minutes"]
     fn two_transactions_and_two_resolvers_at_three_participants() {
-        must_hold(Spec { participants: 3, transactions: 2, resolvers: 2, ..SMALL });
+        must_hold(Spec { participants: 3, transactions: 2, resolvers: 2, losses: 0, ..SMALL });
     }
 
     #[test]
     #[ignore = "minutes"]
-    fn a_prepared_participant_of_three_loses_everything() {
-        must_hold(Spec { participants: 3, wipes: 1, resolvers: 2, losses: 2, ..SMALL });
+    fn two_resolvers_and_a_loss_at_three_participants() {
+        must_hold(Spec { participants: 3, resolvers: 2, ..SMALL });
     }
 
     #[test]
     #[ignore = "minutes"]
     fn two_transactions_grow_old() {
-        must_hold(Spec { transactions: 2, resolvers: 1, losses: 2, ages: true, ..SMALL });
+        must_hold(Spec { transactions: 2, resolvers: 1, ages: true, ..SMALL });
+    }
+
+    #[test]
+    #[ignore = "longer than all others"]
+    fn two_transactions_two_resolvers_and_a_loss_at_three_participants() {
+        must_hold(Spec { participants: 3, transactions: 2, resolvers: 2, ..SMALL });
     }
 }
 

@@ -1,6 +1,7 @@
 //! One participant, one phase (protocol §3): lock check and commands in one atomic step, without a record.
 //!
-//! Three ways to one end. What only reads goes as `MULTI, EXISTS locks, commands, EXEC` on a shared connection; while the server is out
+//! Four ways to one end. What writes to a static shard joins the writes of other sessions on the armed connection, while
+//! the participant's [gate](super::gate) is free. What only reads goes as `MULTI, EXISTS locks, commands, EXEC` on a shared connection; while the server is out
 //! of memory, watching on a leased one. What writes goes as one guarded script there, if all its replies survive Lua. All else runs
 //! natively on a leased connection: `WATCH` the locks and look at them, then `MULTI, commands, EXEC`, which the server refuses if a lock
 //! has appeared in between.
@@ -16,7 +17,7 @@ use super::lock::LockKeys;
 use super::script::Script;
 use super::{Refused, guarded};
 use crate::resp::{Proto, Request, elements};
-use crate::upstream::{Leased, UpstreamError};
+use crate::upstream::{Leased, UpstreamError, call_armed};
 
 /// One command without a lock check.
 pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, write: bool) -> Attempt<Bytes> {
@@ -73,6 +74,16 @@ async fn read_watching(target: &Target, proto: Proto, batch: &Batch, wait: Durat
             Attempt::Done(values.to_vec())
         }
         _ => Attempt::Locked(None),
+    }
+}
+
+/// Commands on the armed connection of a static shard, if that can be relied on. `None` when they were not carried out there.
+pub(super) async fn armed(target: &Target, proto: Proto, batch: &Batch) -> Option<Attempt<Vec<Bytes>>> {
+    let conn = target.armed(proto).filter(|conn| conn.is_ready())?;
+    let requests: Vec<Request> = batch.commands.iter().map(|command| command.request.clone()).collect();
+    match call_armed(&conn, &requests).await {
+        Ok(replies) => replies.map(Attempt::Done),
+        Err(error) => Some(lost(error, true)),
     }
 }
 

@@ -85,7 +85,7 @@ pub enum Resolution {
     Aborted,
     /// No shard knows it: it was finished and forgotten, or it never was.
     Unknown,
-    /// A participant did not answer in time.
+    /// A participant did not answer in time, or its record is of a format that this version does not know.
     Unresolved,
 }
 
@@ -153,7 +153,7 @@ impl Engine {
             Ok(Verdict::Aborted) => Resolution::Aborted,
             // Somebody else was faster.
             Ok(Verdict::Finished) => Resolution::Unknown,
-            Err(_) => Resolution::Unresolved,
+            Ok(Verdict::Foreign) | Err(_) => Resolution::Unresolved,
         }
     }
 

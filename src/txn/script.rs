@@ -52,15 +52,17 @@ impl Script {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Guarded => source!("#!lua\n", "clock", "held", "run", "guarded"),
-            Self::Prepare => source!("#!lua\n", "clock", "held", "stage", "prepare"),
+            Self::Prepare => source!("#!lua\n", "clock", "held", "format", "stage", "prepare"),
             Self::Commit => source!("#!lua flags=allow-oom\n", "native", "run", "release", "finish", "commit"),
-            Self::Reapply => source!("#!lua flags=allow-oom\n", "clock", "held", "stage", "native", "run", "release", "finish", "reapply"),
+            Self::Reapply => {
+                source!("#!lua flags=allow-oom\n", "clock", "held", "format", "stage", "native", "run", "release", "finish", "reapply")
+            }
             Self::Abort => source!("#!lua flags=allow-oom\n", "release", "abort"),
-            Self::Fence => source!("#!lua flags=allow-oom\n", "clock", "describe", "fence"),
-            Self::Inspect => source!("#!lua flags=no-writes\n", "clock", "describe", "inspect"),
-            Self::Forget => source!("#!lua flags=allow-oom\n", "clock", "forget"),
-            Self::Unlock => source!("#!lua flags=allow-oom\n", "clock", "describe", "unlock"),
-            Self::Show => source!("#!lua flags=no-writes\n", "clock", "describe", "show"),
+            Self::Fence => source!("#!lua flags=allow-oom\n", "clock", "format", "describe", "fence"),
+            Self::Inspect => source!("#!lua flags=no-writes\n", "clock", "format", "describe", "inspect"),
+            Self::Forget => source!("#!lua flags=allow-oom\n", "clock", "format", "forget"),
+            Self::Unlock => source!("#!lua flags=allow-oom\n", "clock", "format", "describe", "unlock"),
+            Self::Show => source!("#!lua flags=no-writes\n", "clock", "format", "describe", "show"),
         }
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use tokio::time::Instant;
 
 use super::attempt::{Attempt, Redirect};
 use super::batch::Batch;
@@ -31,20 +32,27 @@ impl Engine {
     /// See [`ExecError`].
     pub async fn snapshot(self: &std::rc::Rc<Self>, commands: Vec<Routed>, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
         let count = commands.len();
+        let deadline = Instant::now() + self.config.lock_wait_timeout;
+        let mut latched = None;
         let parts = divide(commands);
         let shares = by_connection(&parts);
+        let wanted = self.latches.wanted(&parts);
         for tries in 0..OPTIMISTIC_TRIES {
+            if tries > 0 && latched.is_none() {
+                // Something was in the way. From now on nobody of this process will be.
+                latched = Some(self.turn(&wanted, deadline).await?);
+            }
             let reads = join_all(shares.values().map(|share| self.begin(share, proto))).await;
             // The barrier: every participant has answered.
             let mut open = Vec::with_capacity(reads.len());
             for read in reads {
                 match read? {
                     Begun::Read(read) => open.push(read),
-                    Begun::Locked(batch) => {
+                    Begun::Locked(batch) if latched.is_some() => {
                         self.wait_for_lock(&batch, None, tries).await;
                         break;
                     }
-                    Begun::Again => break,
+                    Begun::Locked(_) | Begun::Again => break,
                 }
             }
             if open.len() < shares.len() {
@@ -55,7 +63,12 @@ impl Engine {
                 return Ok(in_order(count, open.into_iter().flat_map(|read| read.replies)));
             }
         }
-        match coordinator::exec(self, parts, None, proto).await? {
+        self.refuse_eviction(parts.keys())?;
+        let latched = match latched {
+            Some(latched) => latched,
+            None => self.turn(&wanted, deadline).await?,
+        };
+        match coordinator::exec(self, &parts, None, proto, latched, deadline).await? {
             Executed::Replies(replies) => Ok(replies),
             Executed::WatchBroken => Err(ExecError::LockWait),
         }

@@ -19,7 +19,7 @@ use super::one_phase::{self, guarded_request};
 use super::part::{self, Way};
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{Leased, UpstreamError, Upstreams};
+use crate::upstream::{Leased, Node, UpstreamError, Upstreams};
 
 /// What a client watches. Dropping it is UNWATCH.
 pub struct Watch {
@@ -62,6 +62,11 @@ impl Watch {
                 let replaced = upstreams.primary(watched.place.shard).is_none_or(|node| !Rc::ptr_eq(&node, watched.leased.node()));
                 moved || replaced
             })
+    }
+
+    /// The node of the connection that watches at `place`.
+    pub(super) fn node(&self, place: Place) -> Option<Rc<Node>> {
+        self.participants.iter().find(|watched| watched.place == place).map(|watched| Rc::clone(watched.leased.node()))
     }
 
     /// Takes the connection that watches at `place`.

@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 
+use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::run::Run;
 use super::shared::{ReplySink, SharedConn};
@@ -27,24 +28,24 @@ pub async fn call(conn: &Rc<SharedConn>, requests: &[Request]) -> Result<Vec<Byt
 /// # Errors
 /// As [`call`].
 pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[Request], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
-    let state = State { frames: Vec::with_capacity(requests.len()), failure: None, run: None, waker: None };
-    let call = Rc::new(Call { conn: Rc::clone(conn), state: RefCell::new(state) });
+    let call = Call::on(conn, requests.len());
     let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
     conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
-    poll_fn(|cx| {
-        let mut state = call.state.borrow_mut();
-        if let Some(error) = state.failure {
-            *run = state.run.take();
-            return Poll::Ready(Err(error));
-        }
-        if state.frames.len() == requests.len() {
-            *run = state.run.take();
-            return Poll::Ready(Ok(std::mem::take(&mut state.frames)));
-        }
-        state.waker = Some(cx.waker().clone());
-        Poll::Pending
-    })
-    .await
+    let answered = call.answered(requests.len()).await;
+    *run = call.state.borrow_mut().run.take();
+    answered?.ok_or(UpstreamError::NotSent)
+}
+
+/// Sends `requests` on `conn`, which has just said that it is ready, in one step with others, and returns the reply frame of each. `None`
+/// says that nothing ran.
+///
+/// # Errors
+/// As [`call`].
+pub async fn call_armed(conn: &ArmedConn, requests: &[Request]) -> Result<Option<Vec<Bytes>>, UpstreamError> {
+    let call = Call::on(conn.conn(), requests.len());
+    let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
+    conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
+    call.answered(requests.len()).await
 }
 
 /// Collects the frames of one [`call`]; the connection holds one end, the caller's future the other.
@@ -56,12 +57,38 @@ struct Call {
 struct State {
     frames: Vec<Bytes>,
     failure: Option<UpstreamError>,
+    /// A gate was closed: nothing ran.
+    gated: bool,
     /// Whom the requests were sent to.
     run: Option<Run>,
     waker: Option<Waker>,
 }
 
 impl Call {
+    fn on(conn: &Rc<SharedConn>, frames: usize) -> Rc<Self> {
+        let state = State { frames: Vec::with_capacity(frames), failure: None, gated: false, run: None, waker: None };
+        Rc::new(Self { conn: Rc::clone(conn), state: RefCell::new(state) })
+    }
+
+    /// The `count` frames, or `None` if a gate was closed.
+    async fn answered(&self, count: usize) -> Result<Option<Vec<Bytes>>, UpstreamError> {
+        poll_fn(|cx| {
+            let mut state = self.state.borrow_mut();
+            if let Some(error) = state.failure {
+                return Poll::Ready(Err(error));
+            }
+            if state.gated {
+                return Poll::Ready(Ok(None));
+            }
+            if state.frames.len() == count {
+                return Poll::Ready(Ok(Some(std::mem::take(&mut state.frames))));
+            }
+            state.waker = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.state.borrow_mut();
         change(&mut state);
@@ -85,5 +112,9 @@ impl ReplySink for Call {
             state.failure = Some(error);
             state.run = self.conn.run();
         });
+    }
+
+    fn gated(&self, _ticket: u64) {
+        self.change(|state| state.gated = true);
     }
 }

@@ -106,10 +106,12 @@ impl LeasedConn {
         self.link.proto
     }
 
-    /// Whether the server has not closed the connection while it was idle.
+    /// Whether the server has neither closed the connection while it was idle, nor sent anything that it was not asked for: from then on
+    /// nobody could tell which reply belongs to which request.
     pub(super) fn is_alive(&mut self) -> bool {
         let read = self.wire.stream.try_read_buf(&mut self.wire.input);
-        matches!(read, Ok(received) if received > 0) || matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        let open = matches!(read, Ok(received) if received > 0) || matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        open && self.wire.skip(&mut self.ignored)
     }
 
     async fn call(&mut self, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
@@ -152,8 +154,9 @@ impl Wire {
         Self { stream, input: BytesMut::new(), scanner: ReplyScanner::default() }
     }
 
-    pub(super) fn into_stream(self) -> TcpStream {
-        self.stream
+    /// The socket alone; `None` if it has received what nobody asked for.
+    pub(super) fn into_stream(self) -> Option<TcpStream> {
+        self.input.is_empty().then_some(self.stream)
     }
 
     /// Sends `requests` and reads one reply for each.
@@ -172,7 +175,22 @@ impl Wire {
         while replies.len() < requests.len() {
             replies.push(self.reply().await?);
         }
-        Ok(replies)
+        if self.skip(&mut 0) { Ok(replies) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "more replies than requests")) }
+    }
+
+    /// Drops up to `ignored` replies that have been received, and pushes; false if anything else has.
+    fn skip(&mut self, ignored: &mut usize) -> bool {
+        loop {
+            match self.scanner.scan(&self.input) {
+                Ok(Some(len)) => match self.input.split_to(len).first() {
+                    Some(b'>') => {}
+                    _ if *ignored > 0 => *ignored -= 1,
+                    _ => return false,
+                },
+                Ok(None) => return *ignored > 0 || matches!(self.input.first(), None | Some(b'>')),
+                Err(_) => return false,
+            }
+        }
     }
 
     async fn reply(&mut self) -> io::Result<Bytes> {

@@ -1,18 +1,21 @@
 //! One server: its shared connections and its pool of leased ones.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
+use super::rounds::Rounds;
 use super::run::Run;
 use super::shared::SharedConn;
 use super::subscriber::{MessageSink, Subscriber};
@@ -28,13 +31,20 @@ pub struct Node {
     config: UpstreamConfig,
     counts: Arc<WorkerMetrics>,
     shared: RefCell<SmallVec<[Shared; 2]>>,
+    armed: RefCell<SmallVec<[Armed; 2]>>,
     idle: RefCell<Vec<LeasedConn>>,
     subscriber: RefCell<Option<Rc<Subscriber>>>,
+    rounds: RefCell<Option<Rc<Rounds>>>,
+    /// The topology no longer names it.
+    closed: Cell<bool>,
     leases: Arc<Semaphore>,
 }
 
 /// A shared connection, beside the database and the protocol version that it is for.
 type Shared = (u32, Proto, Rc<SharedConn>);
+
+/// An armed connection, likewise.
+type Armed = (u32, Proto, Rc<ArmedConn>);
 
 impl Node {
     /// A node that is not connected to yet.
@@ -46,8 +56,11 @@ impl Node {
             config,
             counts,
             shared: RefCell::default(),
+            armed: RefCell::default(),
             idle: RefCell::default(),
             subscriber: RefCell::default(),
+            rounds: RefCell::default(),
+            closed: Cell::new(false),
             leases,
         })
     }
@@ -68,10 +81,34 @@ impl Node {
         conn
     }
 
+    /// The connection for writes to database `db`, whose gate is watched and looked at by `tail`.
+    pub fn armed(&self, db: u32, proto: Proto, tail: &Bytes) -> Rc<ArmedConn> {
+        let mut armed = self.armed.borrow_mut();
+        if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto) {
+            return Rc::clone(conn);
+        }
+        let conn = ArmedConn::open(self.link(db, proto), tail.clone());
+        armed.push((db, proto, Rc::clone(&conn)));
+        conn
+    }
+
     /// The connection that listens to the node's channels; what it hears is told to the `sink` of the first call.
     pub fn subscriber(&self, sink: &Rc<dyn MessageSink>) -> Rc<Subscriber> {
         let mut subscriber = self.subscriber.borrow_mut();
         Rc::clone(subscriber.get_or_insert_with(|| Subscriber::open(self.link(0, Proto::Resp2), Rc::clone(sink))))
+    }
+
+    /// The calls that are made one at a time, in database 0, each for all who asked for it. All fail once the node is closed.
+    pub fn rounds(&self) -> Rc<Rounds> {
+        let mut rounds = self.rounds.borrow_mut();
+        let rounds = rounds.get_or_insert_with(|| {
+            let conn = SharedConn::open(self.link(0, Proto::Resp2));
+            if self.closed.get() {
+                conn.close();
+            }
+            Rounds::new(conn)
+        });
+        Rc::clone(rounds)
     }
 
     /// Takes a connection of its own for the caller, from the pool or, while fewer than `leased_connections_max` are out, a new one.
@@ -100,16 +137,21 @@ impl Node {
         self.idle.borrow_mut().push(conn);
     }
 
-    /// Gives up shared connections, and the one that listens, that have not answered for the configured time. To be called now and then.
+    /// Gives up connections, other than leased ones, that have not answered for the configured time. To be called now and then.
     pub fn watch(&self, now: Instant) {
         self.shared.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
+        self.armed.borrow().iter().for_each(|(.., conn)| conn.watch(now, self.config.reply_timeout));
         self.subscriber.borrow().iter().for_each(|subscriber| subscriber.watch(now, self.config.reply_timeout));
+        self.rounds.borrow().iter().for_each(|rounds| rounds.watch(now, self.config.reply_timeout));
     }
 
-    /// Ends all shared connections and the one that listens, and forgets the idle ones: the topology no longer names this node.
+    /// Ends all connections but those on loan: the topology no longer names this node.
     pub fn close(&self) {
         self.shared.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
+        self.armed.borrow_mut().drain(..).for_each(|(.., conn)| conn.close());
         self.subscriber.take().iter().for_each(|subscriber| subscriber.close());
+        self.closed.set(true);
+        self.rounds.borrow().iter().for_each(|rounds| rounds.close());
         self.idle.borrow_mut().clear();
     }
 
@@ -164,7 +206,8 @@ async fn introduce(link: &Link) -> io::Result<(TcpStream, Option<Run>)> {
         Some(text) => Err(io::Error::other(text)),
         None => {
             let run = replies.last().and_then(|info| Run::read(&link.address, info));
-            Ok((conn.into_stream(), run))
+            let stream = conn.into_stream().ok_or_else(|| io::Error::other("more replies than requests"))?;
+            Ok((stream, run))
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Upstreams {
     map: RefCell<Arc<SlotMap>>,
     /// The primary of each shard, by [`ShardId`].
     primaries: RefCell<Vec<Rc<Node>>>,
+    /// The version with which each of them became one.
+    since: RefCell<Vec<u64>>,
     /// For callers that keep something derived from the map: grows with every change.
     version: Cell<u64>,
 }
@@ -26,8 +28,15 @@ pub struct Upstreams {
 impl Upstreams {
     /// The nodes that `map` names, not connected to yet.
     pub fn new(map: Arc<SlotMap>, handshake: Handshake, config: UpstreamConfig, counts: Arc<WorkerMetrics>) -> Rc<Self> {
-        let this =
-            Self { handshake, config, counts, map: RefCell::new(Arc::clone(&map)), primaries: RefCell::default(), version: Cell::new(0) };
+        let this = Self {
+            handshake,
+            config,
+            counts,
+            map: RefCell::new(Arc::clone(&map)),
+            primaries: RefCell::default(),
+            since: RefCell::default(),
+            version: Cell::new(0),
+        };
         this.apply(map);
         Rc::new(this)
     }
@@ -40,6 +49,11 @@ impl Upstreams {
     /// The primary of `shard`; `None` if the shard is of a map that had more.
     pub fn primary(&self, shard: ShardId) -> Option<Rc<Node>> {
         self.primaries.borrow().get(shard.index()).cloned()
+    }
+
+    /// The [`version`](Self::version) with which the primary of `shard` took the place of another.
+    pub fn primary_since(&self, shard: ShardId) -> u64 {
+        self.since.borrow().get(shard.index()).copied().unwrap_or_default()
     }
 
     /// Every shard's primary.
@@ -68,10 +82,17 @@ impl Upstreams {
                 None => Node::new(shard.address.clone(), self.handshake.clone(), self.config.clone(), Arc::clone(&self.counts)),
             })
             .collect();
+        let version = self.version.get() + 1;
+        let since = {
+            let known = self.since.borrow();
+            let place = |node: &Rc<Node>| before.iter().position(|other| Rc::ptr_eq(node, other));
+            after.iter().map(|node| place(node).and_then(|at| known.get(at).copied()).unwrap_or(version)).collect()
+        };
+        self.since.replace(since);
         before.iter().filter(|node| !after.iter().any(|other| Rc::ptr_eq(node, other))).for_each(|node| node.close());
         self.primaries.replace(after);
         self.map.replace(map);
-        self.version.set(self.version.get() + 1);
+        self.version.set(version);
     }
 
     /// Gives up connections that do not answer. To be called a few times a second.

@@ -3,6 +3,10 @@
 //! One task owns the socket. Sessions append their requests to its output buffer and wake it; whatever gathered until it runs goes out
 //! in one write. Replies are cut out of the read buffer and handed to their sinks as borrowed slices, in order. It connects when the
 //! first request comes, and again after a failure; a request is never sent a second time.
+//!
+//! Requests that owe a check of the participant's gate (see `txn::gate`) share one: the first of them puts it into the output, and
+//! those that follow are covered by it as long as none of its bytes was sent. Once it is on its way, the next one brings its own: the
+//! shard may have answered the check before that request was made.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,6 +32,8 @@ pub trait ReplySink {
     fn frame(&self, ticket: u64, frame: &[u8]);
     /// No (further) frame will come for `ticket`.
     fn failed(&self, ticket: u64, error: UpstreamError);
+    /// The request behind `ticket` was not carried out, or what it read does not count: the gate was not free. No frame will come.
+    fn gated(&self, ticket: u64);
 }
 
 /// A pipelined connection; cheap to share inside its worker.
@@ -41,6 +47,9 @@ struct State {
     written: u64,
     /// What is expected, in the order in which it was sent.
     pending: VecDeque<Pending>,
+    /// How often the connection was lost: what lived in it (a watch) is gone when this has changed.
+    losses: u64,
+    gate: Gate,
     /// Of the connection's task.
     waker: Option<Waker>,
     /// Sessions that wait for room in `out`.
@@ -55,12 +64,30 @@ struct State {
     run: Option<Run>,
 }
 
+/// What is known of the gate of the participant at the other end.
+#[derive(Default)]
+struct Gate {
+    /// The stream offset of the last check that was put into the output.
+    asked_at: Option<u64>,
+    /// What the last check that was answered said: nobody holds a lock.
+    free: bool,
+    /// How many requests go past the gate, with checks of their own, until it is tried again, and how many after it fails once more.
+    avoid: (u32, u32),
+}
+
 struct Pending {
-    sink: Rc<dyn ReplySink>,
-    ticket: u64,
+    due: Due,
     frames: u32,
     /// The stream offset of the request's first byte.
     start: u64,
+}
+
+/// What a frame that is expected will be.
+enum Due {
+    /// The answer to a check of the gate.
+    Gate,
+    /// A frame for `ticket`, which is worth something only if the gate was free or need not be.
+    Frame { sink: Rc<dyn ReplySink>, ticket: u64, gated: bool },
 }
 
 impl SharedConn {
@@ -71,6 +98,8 @@ impl SharedConn {
                 out: BytesMut::new(),
                 written: 0,
                 pending: VecDeque::new(),
+                losses: 0,
+                gate: Gate::default(),
                 waker: None,
                 room: Vec::new(),
                 answered: 0,
@@ -91,13 +120,44 @@ impl SharedConn {
             drop(state);
             return sink.failed(ticket, UpstreamError::NotSent);
         }
-        let start = state.written + state.out.len() as u64;
-        write(&mut state.out);
-        state.pending.push_back(Pending { sink, ticket, frames, start });
+        state.append(Due::Frame { sink, ticket, gated: false }, frames, write);
         if let Some(waker) = state.waker.take() {
             drop(state);
             waker.wake();
         }
+    }
+
+    /// Sends what `write` appends, one request that changes nothing, behind a look at the gate by `check`, a request that is answered `:0`
+    /// if the gate is free. Otherwise `sink` is told so in place of the reply.
+    pub fn send_gated(&self, sink: Rc<dyn ReplySink>, ticket: u64, check: &[u8], write: impl FnOnce(&mut BytesMut)) {
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            drop(state);
+            return sink.failed(ticket, UpstreamError::NotSent);
+        }
+        if state.gate.asked_at.is_none_or(|at| at < state.written) {
+            state.gate.asked_at = Some(state.end());
+            state.append(Due::Gate, 1, |out| out.extend_from_slice(check));
+        }
+        state.append(Due::Frame { sink, ticket, gated: true }, 1, write);
+        if let Some(waker) = state.waker.take() {
+            drop(state);
+            waker.wake();
+        }
+    }
+
+    /// Whether the next request had better rely on the gate. Where it was closed of late it is left alone for a while: what relied on
+    /// it would have been in vain.
+    pub fn trusts_gate(&self) -> bool {
+        let avoid = &mut self.state.borrow_mut().gate.avoid.0;
+        let trusts = *avoid == 0;
+        *avoid = avoid.saturating_sub(1);
+        trusts
+    }
+
+    /// How often the connection was lost. What the server remembers of it (a watch) holds only while this stays the same.
+    pub fn losses(&self) -> u64 {
+        self.state.borrow().losses
     }
 
     /// Whom the connection leads to; to a sink that is just being told of a frame or of a failure, whom its request was sent to.
@@ -151,11 +211,15 @@ impl SharedConn {
             state.out.clear();
             state.seen = (state.answered, None);
             state.stalled = false;
+            state.losses += 1;
+            state.gate.asked_at = None;
             (std::mem::take(&mut state.pending), written, std::mem::take(&mut state.room))
         };
         for entry in pending {
             let error = if entry.start < written { UpstreamError::MaybeApplied } else { UpstreamError::NotSent };
-            entry.sink.failed(entry.ticket, error);
+            if let Due::Frame { sink, ticket, .. } = entry.due {
+                sink.failed(ticket, error);
+            }
         }
         self.state.borrow_mut().run = None;
         room.into_iter().for_each(Waker::wake);
@@ -226,6 +290,8 @@ impl SharedConn {
         while done < input.buf.len() {
             let frame = match input.scanner.scan(&input.buf[done..]) {
                 Ok(Some(len)) => &input.buf[done..done + len],
+                // The beginning of something that nobody has asked for would be taken for the next request's reply.
+                Ok(None) if input.buf[done] != b'>' && self.state.borrow().pending.is_empty() => return Err(Desync),
                 Ok(None) => break,
                 Err(error) => {
                     tracing::warn!(%error, "a shard sent a malformed reply");
@@ -236,8 +302,7 @@ impl SharedConn {
             if frame.first() == Some(&b'>') {
                 continue;
             }
-            let (sink, ticket) = self.expected().ok_or(Desync)?;
-            sink.frame(ticket, frame);
+            self.hand_on(frame)?;
         }
         input.buf.advance(done);
         if input.buf.is_empty() && input.buf.capacity() > KEPT_BYTES {
@@ -246,18 +311,57 @@ impl SharedConn {
         Ok(())
     }
 
-    /// Whose the next frame is.
-    fn expected(&self) -> Option<(Rc<dyn ReplySink>, u64)> {
-        let mut state = self.state.borrow_mut();
-        state.answered += 1;
-        let entry = state.pending.front_mut()?;
-        if entry.frames > 1 {
+    /// Gives `frame` to whom it is for.
+    fn hand_on(&self, frame: &[u8]) -> Result<(), Desync> {
+        let (sink, ticket, counts) = {
+            let mut state = self.state.borrow_mut();
+            state.answered += 1;
+            let State { pending, gate, .. } = &mut *state;
+            let entry = pending.front_mut().ok_or(Desync)?;
+            let whose = match &entry.due {
+                Due::Gate => {
+                    gate.answered(frame);
+                    None
+                }
+                Due::Frame { sink, ticket, gated } => Some((Rc::clone(sink), *ticket, !gated || gate.free)),
+            };
             entry.frames -= 1;
-            return Some((Rc::clone(&entry.sink), entry.ticket));
-        }
-        state.pending.pop_front().map(|entry| (entry.sink, entry.ticket))
+            if entry.frames == 0 {
+                pending.pop_front();
+            }
+            match whose {
+                Some(whose) => whose,
+                None => return Ok(()),
+            }
+        };
+        if counts { sink.frame(ticket, frame) } else { sink.gated(ticket) }
+        Ok(())
     }
 }
+
+impl State {
+    /// The stream offset of what is appended next.
+    fn end(&self) -> u64 {
+        self.written + self.out.len() as u64
+    }
+
+    fn append(&mut self, due: Due, frames: u32, write: impl FnOnce(&mut BytesMut)) {
+        let start = self.end();
+        write(&mut self.out);
+        self.pending.push_back(Pending { due, frames, start });
+    }
+}
+
+impl Gate {
+    fn answered(&mut self, frame: &[u8]) {
+        self.free = frame == b":0\r\n";
+        let next = self.avoid.1.clamp(AVOID.0, AVOID.1);
+        self.avoid = if self.free { (0, AVOID.0) } else { (next, next * 2) };
+    }
+}
+
+/// How many requests go past a gate that was closed: at first, and at most.
+const AVOID: (u32, u32) = (32, 1024);
 
 /// The read side of a connection.
 #[derive(Default)]

@@ -158,18 +158,20 @@ fn replies_keep_their_order_when_an_early_write_has_to_wait_for_a_lock() {
 struct Lock {
     shard: Client,
     name: String,
+    gate: String,
 }
 
 impl Lock {
     fn hold(stage: &Stage<'_>, shard: usize, key: &str) -> Self {
         let tag = if stage.is_static() { String::new() } else { format!("{{{}}}", Slot::of(key.as_bytes()).tag()) };
-        let name = format!("__weft:{tag}x:{key}");
+        let (name, gate) = (format!("__weft:{tag}x:{key}"), format!("__weft:{tag}g"));
         let mut shard = stage.shards().servers()[shard].client();
         shard.must_ok(&["SET", name.as_str(), "1-1-1-1 99999999999999"]);
-        Self { shard, name }
+        shard.must_int(&["SADD", gate.as_str(), "1-1-1-1"], 1);
+        Self { shard, name, gate }
     }
 
     fn release(mut self) {
-        self.shard.must_int(&format!("DEL {}", self.name), 1);
+        self.shard.must_int(&format!("DEL {} {}", self.name, self.gate), 2);
     }
 }

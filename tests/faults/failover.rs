@@ -17,7 +17,7 @@ fn left_prepared() -> (Shards, Server, Weft, Vec<String>) {
     send_transaction(&mut doomed.client(), increments(&keys));
     doomed.process().must_exit();
     let mut client = replica.client();
-    eventually(PATIENCE, "the record is replicated", || client.call("DBSIZE") == Reply::Integer(2));
+    eventually(PATIENCE, "the record is replicated", || client.call("DBSIZE") == Reply::Integer(3));
     (shards, replica, survivor, keys)
 }
 
@@ -60,7 +60,9 @@ fn a_part_that_a_failover_lost_in_the_middle_of_commit_is_applied_again() {
     let follows = replica.client().call("INFO replication").text().unwrap();
     assert!(follows.contains(&format!("master_port:{}\r\n", proxies[1].address().port())), "{follows}");
     // A replica counts as one when it has something.
-    shards.servers()[1].client().must_ok(&format!("SET {} x", shards.key_on(1, "before")));
+    let mut primary = shards.servers()[1].client();
+    primary.must_ok(&format!("SET {} x", shards.key_on(1, "before")));
+    eventually(PATIENCE, "what is written is sent on at once", || primary.call("WAIT 1 500") == Reply::Integer(1));
     let online = |server: &Server| {
         let mut client = server.client();
         client.send("CLUSTER SHARDS");

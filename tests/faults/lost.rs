@@ -2,8 +2,9 @@
 
 use weft::txn::Script;
 
+use super::wire::{Wire, call_of};
 use super::*;
-use crate::support::{Fault, FaultProxy, Way};
+use crate::support::{Fault, FaultProxy, PATIENCE, Way, eventually};
 
 /// Two static shards behind proxies, and a transaction of `commands` that waits at both for its commits.
 fn held_at_commit(commands: impl FnOnce(&mut Client, &[String])) -> (Shards, Vec<FaultProxy>, Weft, Client, Vec<String>) {
@@ -110,4 +111,30 @@ fn a_part_that_may_be_there_is_not_applied_again_when_its_record_is_lost_otherwi
     // The lock that is left is taken away when its lease is over.
     client.must_ok(&format!("SET {} x", keys[1]));
     must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_record_that_somebody_deletes_is_written_again_under_the_locks_that_are_still_there() {
+    let (shards, proxies, _weft, mut client, keys) = held_at_commit(queue_increments);
+    let (_, record) = shards.internal_keys().into_iter().find(|(shard, name)| *shard == 1 && kind(name) == 't').unwrap();
+    shards.servers()[1].client().must_int(&format!("DEL {record}"), 1);
+    proxies.iter().for_each(FaultProxy::release);
+    assert_eq!(client.receive(), integers([1, 1]));
+    keys.iter().for_each(|key| client.must_int(&format!("INCR {key}"), 2));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_shard_that_is_flushed_while_others_have_yet_to_prepare_gets_its_part_again() {
+    let wire = Wire::start(Mode::Static);
+    let mut client = wire.weft.client();
+    wire.proxy.set(Way::Requests, call_of(Script::Prepare), Fault::Hold);
+    send_transaction(&mut client, increments(&wire.keys));
+    wire.proxy.must_spring();
+    eventually(PATIENCE, "the first shard has prepared", || left(&wire.shards, &[]) == [(0, 't'), (0, 'x')]);
+    wire.shards.servers()[0].client().must_ok("FLUSHALL");
+    wire.proxy.release();
+    assert_eq!(client.receive(), integers([1, 1]));
+    assert_eq!(wire.on_shards(), ["1".into(), "1".into()]);
+    must_have_no_locks(&wire.shards);
 }

@@ -3,10 +3,10 @@
 use weft::slot::Slot;
 
 use super::*;
-use crate::support::Server;
+use crate::support::{PATIENCE, Server, eventually};
 
 /// A slot on its way from one node of a cluster to another, key by key, as `redis-cli --cluster reshard` moves it.
-pub(super) struct Move<'a> {
+pub(crate) struct Move<'a> {
     shards: &'a Shards,
     slot: usize,
     source: &'a Server,
@@ -15,7 +15,7 @@ pub(super) struct Move<'a> {
 
 impl<'a> Move<'a> {
     /// The slot of `key` begins to move.
-    pub(super) fn begin(shards: &'a Shards, key: &str, source: usize, target: usize) -> Self {
+    pub(crate) fn begin(shards: &'a Shards, key: &str, source: usize, target: usize) -> Self {
         let servers = shards.servers();
         let this = Self { shards, slot: Slot::of(key.as_bytes()).index(), source: &servers[source], target: &servers[target] };
         this.target.client().must_ok(&format!("CLUSTER SETSLOT {} IMPORTING {}", this.slot, id(this.source)));
@@ -24,16 +24,24 @@ impl<'a> Move<'a> {
     }
 
     /// All its keys move, weft's own among them.
-    pub(super) fn move_keys(&self) {
-        let names = self.source.client().call(&format!("CLUSTER GETKEYSINSLOT {} 100", self.slot));
-        let port = self.target.address().port().to_string();
-        for name in names.items().unwrap().iter().filter_map(Reply::text) {
-            self.source.client().must_ok(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]);
+    pub(crate) fn move_keys(&self) {
+        let (mut source, port) = (self.source.client(), self.target.address().port().to_string());
+        loop {
+            let names = source.call(&format!("CLUSTER GETKEYSINSLOT {} 100", self.slot));
+            let names: Vec<_> = names.items().unwrap().iter().filter_map(Reply::text).collect();
+            if names.is_empty() {
+                return;
+            }
+            for name in names {
+                // A lock may have been given back meanwhile.
+                let moved = source.call(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]);
+                assert!([Reply::ok(), Reply::Simple("NOKEY".to_owned())].contains(&moved), "{moved:?}");
+            }
         }
     }
 
     /// The slot has moved.
-    pub(super) fn finish(self) {
+    pub(crate) fn finish(self) {
         let owner = id(self.target);
         let others = self.shards.servers().iter().filter(|server| server.address() != self.target.address());
         for server in std::iter::once(self.target).chain(others) {
@@ -96,6 +104,28 @@ fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
 }
 
 #[test]
+fn what_meets_a_slot_half_way_waits_until_it_has_moved() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = settled(&shards);
+    let mut clients = [weft.client(), weft.client()];
+    clients[0].must_ok(&format!("MSET {} 1 {} 1", keys[0], keys[1]));
+
+    // The key is still at the source, its locks would have to be at the target.
+    let moving = Move::begin(&shards, &keys[1], 1, 2);
+    clients[0].send(&format!("MGET {} {}", keys[0], keys[1]));
+    clients[0].must_stay_silent(Duration::from_millis(200));
+    send_transaction(&mut clients[1], increments(&keys));
+    clients[1].must_stay_silent(Duration::from_millis(200));
+    moving.move_keys();
+    moving.finish();
+    let seen = clients[0].receive();
+    assert!(seen == Reply::array(["1", "1"]) || seen == Reply::array(["2", "2"]), "{seen:?}");
+    assert_eq!(clients[1].receive(), integers([2, 2]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
 fn a_watch_on_a_slot_that_has_moved_is_broken() {
     let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
     let keys = keys(&shards, 2, "k");
@@ -107,5 +137,26 @@ fn a_watch_on_a_slot_that_has_moved_is_broken() {
     send_transaction(&mut client, increments(&keys));
     assert_eq!(client.receive(), Reply::NilArray);
     client.must_reply(&format!("MGET {} {}", keys[0], keys[1]), Reply::Array(vec![Reply::Nil, Reply::Nil]));
+    must_have_no_locks(&shards);
+}
+
+#[test]
+fn a_transaction_that_is_prepared_moves_with_its_slot_when_that_moves_in_one_piece() {
+    let shards = Shards::start(Mode::Cluster, Flavor::Valkey, 3);
+    let keys = keys(&shards, 2, "k");
+    let weft = setup(&shards).start();
+    let mut doomed = setup(&shards).env("WEFT_FAILPOINT", "before-commit").start();
+    send_transaction(&mut doomed.client(), increments(&keys));
+    doomed.process().must_exit();
+    let (slot, servers) = (Slot::of(keys[1].as_bytes()).index(), shards.servers());
+    servers[1].client().must_ok(&format!("CLUSTER MIGRATESLOTS SLOTSRANGE {slot} {slot} NODE {}", id(&servers[2])));
+    let mut client = weft.client();
+    client.must_int(&format!("INCR {}", keys[0]), 2);
+    client.must_int(&format!("INCR {}", keys[1]), 2);
+    let mut target = servers[2].client();
+    eventually(PATIENCE, "the slot has moved", || target.call(&format!("GET {}", keys[1])) == Reply::from("2"));
+    // And one that begins afterwards.
+    send_transaction(&mut client, increments(&keys));
+    assert_eq!(client.receive(), integers([3, 3]));
     must_have_no_locks(&shards);
 }

@@ -19,7 +19,7 @@ fn what_a_dead_proxy_left_is_finished_and_then_deleted() {
             send_transaction(&mut doomed.client(), increments(&keys(&shards, 3, failpoint)));
             doomed.process().must_exit();
         }
-        assert_eq!(shards.internal_keys().len(), 6 + 3, "{:?}", shards.internal_keys());
+        assert_eq!(shards.internal_keys().len(), 6 + 3 + 3, "{:?}", shards.internal_keys());
         // Nobody asks for the keys.
         let sweeper = sweeping(&shards, 300).start();
         eventually(PATIENCE, "the shards are clean", || shards.internal_keys().is_empty());
@@ -35,13 +35,13 @@ fn a_tombstone_and_other_databases_are_swept_too() {
     let keys = keys(&shards, 2, "k");
     let mut client = shards.servers()[0].client();
     client.must_ok("SELECT 3");
-    client.must_int("HSET __weft:t:1-2-3-4 state aborted time 1", 2);
+    client.must_int("HSET __weft:t:1-2-3-4 state aborted format 1 time 1", 3);
     let mut doomed = setup(&shards).env("WEFT_FAILPOINT", "before-commit").start();
     let mut other = doomed.client();
     other.must_ok("SELECT 3");
     send_transaction(&mut other, increments(&keys));
     doomed.process().must_exit();
-    client.must_int("DBSIZE", 3);
+    client.must_int("DBSIZE", 4);
     let _sweeper = sweeping(&shards, 300).start();
     eventually(PATIENCE, "the database has nothing but the user's key", || client.call("DBSIZE") == Reply::Integer(1));
     client.must_bulk(&format!("GET {}", keys[0]), "1");

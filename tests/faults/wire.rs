@@ -7,26 +7,26 @@ use super::*;
 use crate::support::{Fault, FaultProxy, PATIENCE, Server, Way, eventually};
 
 /// Two shards, the second behind a proxy, and a weft that reaches it so.
-struct Wire {
-    weft: Weft,
-    proxy: FaultProxy,
-    shards: Shards,
-    keys: Vec<String>,
+pub(super) struct Wire {
+    pub(super) weft: Weft,
+    pub(super) proxy: FaultProxy,
+    pub(super) shards: Shards,
+    pub(super) keys: Vec<String>,
     /// Before the other nodes of a cluster: they can only be told to name proxies, not to whom.
     _others: Vec<FaultProxy>,
 }
 
 impl Wire {
-    fn start(mode: Mode) -> Self {
+    pub(super) fn start(mode: Mode) -> Self {
         Self::with(mode, |setup| setup)
     }
 
-    fn with(mode: Mode, change: impl FnOnce(Setup) -> Setup) -> Self {
+    pub(super) fn with(mode: Mode, change: impl FnOnce(Setup) -> Setup) -> Self {
         let count = if mode == Mode::Cluster { 3 } else { 2 };
         Self::before(Shards::start(mode, Flavor::Redis, count), change)
     }
 
-    fn before(shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
+    pub(super) fn before(mut shards: Shards, change: impl FnOnce(Setup) -> Setup) -> Self {
         let mut proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
         let setup = match shards.mode() {
             Mode::Cluster => {
@@ -47,14 +47,14 @@ impl Wire {
     }
 
     /// The values of the keys, as the shards have them.
-    fn on_shards(&self) -> Vec<Reply> {
+    pub(super) fn on_shards(&self) -> Vec<Reply> {
         let pairs = self.shards.servers().iter().zip(&self.keys);
         pairs.map(|(server, key)| server.client().call(&format!("GET {key}"))).collect()
     }
 }
 
 /// The call of `script`, as it goes over the wire.
-fn call_of(script: Script) -> String {
+pub(super) fn call_of(script: Script) -> String {
     format!("EVALSHA\r\n$40\r\n{}", script.sha1())
 }
 
@@ -234,7 +234,7 @@ fn a_read_whose_connection_is_lost_is_sent_again() {
 }
 
 /// Two static shards that keep what they acknowledged over a SIGKILL.
-fn durable_shards() -> Shards {
+pub(super) fn durable_shards() -> Shards {
     Shards::fixed_with(Flavor::Redis, 2, &["--appendonly", "yes", "--appendfsync", "always"])
 }
 

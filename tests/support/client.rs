@@ -89,6 +89,11 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).expect("sending");
     }
 
+    /// Sends bytes as they are, or tells why they cannot be sent.
+    pub(crate) fn try_send_raw(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
     /// Sends a command without waiting for its reply.
     #[track_caller]
     pub(crate) fn send(&mut self, command: &(impl Args + ?Sized)) {

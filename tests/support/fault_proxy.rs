@@ -1,10 +1,11 @@
 //! A TCP proxy that breaks things at a chosen moment: it passes bytes between weft and a shard until those that a [`Fault`] waits for
-//! come along, and then holds them back or cuts the connection instead of passing them on.
+//! come along, and then holds them back, cuts the connection instead of passing them on, or adds to them.
 //!
 //! What is held or cut never reaches the other side: a request cut here was not executed, a reply cut here was. So the tests know what
 //! happened at the shard without a race.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -13,7 +14,7 @@ use std::thread;
 use super::{PATIENCE, eventually};
 
 /// Which way the bytes go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
     /// From weft to the shard.
     Requests,
@@ -28,6 +29,10 @@ pub(crate) enum Fault {
     Cut,
     /// They, and what follows them on the connection, wait until [`FaultProxy::release`].
     Hold,
+    /// These bytes are slipped in before them.
+    Insert(&'static [u8]),
+    /// These bytes come right behind them.
+    Append(&'static [u8]),
 }
 
 /// A proxy before one server.
@@ -46,10 +51,15 @@ struct Shared {
 struct State {
     /// They spring in this order, each once.
     traps: VecDeque<Trap>,
+    mangle: Option<Box<Mangle>>,
     holding: bool,
     ended: bool,
-    streams: Vec<TcpStream>,
+    /// Both streams of each connection, for whoever cuts it, by a number that tells connections apart.
+    streams: HashMap<u64, [TcpStream; 2]>,
+    connections: u64,
 }
+
+type Mangle = dyn FnMut(&[u8]) -> Vec<u8> + Send;
 
 struct Trap {
     way: Way,
@@ -94,6 +104,17 @@ impl FaultProxy {
         self.shared.lock().traps.push_back(Trap { way, pattern: pattern.as_ref().to_vec(), passes, fault });
     }
 
+    /// From now on every piece of a reply goes through `mangle` before it is passed on. When less comes out, the connection is closed
+    /// behind it.
+    pub(crate) fn mangle(&self, mangle: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) {
+        self.shared.lock().mangle = Some(Box::new(mangle));
+    }
+
+    /// Ends [`Self::mangle`].
+    pub(crate) fn leave_alone(&self) {
+        self.shared.lock().mangle = None;
+    }
+
     /// Waits until every fault has happened.
     #[track_caller]
     pub(crate) fn must_spring(&self) {
@@ -103,6 +124,11 @@ impl FaultProxy {
     /// Whether every fault has happened.
     pub(crate) fn has_sprung(&self) -> bool {
         self.shared.lock().traps.is_empty()
+    }
+
+    /// Takes back the faults that have not happened.
+    pub(crate) fn disarm(&self) {
+        self.shared.lock().traps.clear();
     }
 
     /// Lets go of what is held.
@@ -115,7 +141,7 @@ impl FaultProxy {
     pub(crate) fn cut_all(&self) {
         let mut state = self.shared.lock();
         state.holding = false;
-        state.streams.drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        state.streams.drain().flat_map(|(_, both)| both).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
         self.shared.released.notify_all();
     }
 }
@@ -138,10 +164,18 @@ impl Shared {
         let Ok(server) = TcpStream::connect(self.server) else { return };
         let both = |stream: &TcpStream| stream.set_nodelay(true).and_then(|()| stream.try_clone());
         let (Ok(client2), Ok(server2)) = (both(&client), both(&server)) else { return };
-        self.lock().streams.extend([client.try_clone(), server.try_clone()].into_iter().flatten());
+        let (Ok(client3), Ok(server3)) = (client.try_clone(), server.try_clone()) else { return };
+        let mut state = self.lock();
+        state.connections += 1;
+        let number = state.connections;
+        state.streams.insert(number, [client3, server3]);
+        drop(state);
         for (from, to, way) in [(client, server2, Way::Requests), (server, client2, Way::Replies)] {
             let shared = Arc::clone(self);
-            thread::spawn(move || shared.pump(from, to, way));
+            thread::spawn(move || {
+                shared.pump(from, to, way);
+                shared.lock().streams.remove(&number);
+            });
         }
     }
 
@@ -149,12 +183,21 @@ impl Shared {
     fn pump(&self, mut from: TcpStream, mut to: TcpStream, way: Way) {
         let mut chunk = vec![0; 1 << 20];
         while let Ok(length @ 1..) = from.read(&mut chunk) {
-            match self.spring(way, &chunk[..length]) {
+            let bytes = match self.spring(way, &chunk[..length]) {
                 Some(Fault::Cut) => break,
-                Some(Fault::Hold) => drop(self.released.wait_while(self.lock(), |state| state.holding).unwrap()),
-                None => {}
-            }
-            if to.write_all(&chunk[..length]).is_err() {
+                Some(Fault::Hold) => {
+                    drop(self.released.wait_while(self.lock(), |state| state.holding).unwrap());
+                    Cow::from(&chunk[..length])
+                }
+                Some(Fault::Insert(more)) => [more, &chunk[..length]].concat().into(),
+                Some(Fault::Append(more)) => [&chunk[..length], more].concat().into(),
+                None => Cow::from(&chunk[..length]),
+            };
+            let bytes = match &mut self.lock().mangle {
+                Some(mangle) if way == Way::Replies => mangle(&bytes).into(),
+                _ => bytes,
+            };
+            if to.write_all(&bytes).is_err() || bytes.len() < length {
                 break;
             }
         }

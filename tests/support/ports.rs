@@ -3,8 +3,11 @@
 //! They come from below the range that the kernel gives to outgoing connections: a port from that range could be taken by somebody's
 //! connection while its server is down, and then the server could not be started again. No port is handed out twice by this process;
 //! against other processes the search starts at a random place, and whoever starts a server tries again on another port.
+//!
+//! A server that will be killed and started again must find its port free, and must not be taken for another process's server that was
+//! started there meanwhile: it keeps a [`Reservation`].
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A port of the loopback address on which nobody listens, different at each call.
@@ -15,9 +18,21 @@ pub(crate) fn free_port() -> u16 {
         let step = HANDED_OUT.fetch_add(1, Ordering::Relaxed);
         assert!(step < COUNT, "no port is free");
         let port = LOWEST + (first.wrapping_add(step) % COUNT) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() && Reservation::of(port).is_some() {
             return port;
         }
+    }
+}
+
+/// A port that no other process of these tests is given while this value lives: the UDP port of the same number, which is in nobody's way.
+pub(crate) struct Reservation {
+    _socket: UdpSocket,
+}
+
+impl Reservation {
+    /// Reserves `port`, unless somebody has it.
+    pub(crate) fn of(port: u16) -> Option<Self> {
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok().map(|socket| Self { _socket: socket })
     }
 }
 

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE, Process, eventually_some, free_port};
+use super::ports::Reservation;
+use super::{Client, Clock, PATIENCE, Process, eventually_some, free_port};
 
 /// Whose server. `WEFT_REDIS_SERVER` and `WEFT_VALKEY_SERVER` name other programs than the ones that `make test` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,10 @@ pub(crate) struct Server {
     process: Process,
     flavor: Flavor,
     options: Vec<String>,
+    clock: Option<Clock>,
     port: u16,
+    /// For as long as it may be started again.
+    _reservation: Reservation,
     folder: TempDir,
 }
 
@@ -44,11 +48,19 @@ impl Server {
     /// Starts a server and waits until it answers. `options` are those of its command line: `["--maxmemory", "1mb"]`.
     #[track_caller]
     pub(crate) fn start(flavor: Flavor, options: &[&str]) -> Self {
+        Self::start_with(flavor, options, None)
+    }
+
+    /// Starts a server that lives by `clock`.
+    #[track_caller]
+    pub(crate) fn start_with(flavor: Flavor, options: &[&str], clock: Option<Clock>) -> Self {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         for _ in 0..PORTS_TRIED {
             let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-            let process = spawn(flavor, &options, port, folder.path());
-            let mut server = Self { process, flavor, options: options.clone(), port, folder };
+            let Some(reservation) = Reservation::of(port) else { continue };
+            let process = spawn(flavor, &options, clock.as_ref(), port, folder.path());
+            let mut server =
+                Self { process, flavor, options: options.clone(), clock: clock.clone(), port, _reservation: reservation, folder };
             if server.comes_up() {
                 return server;
             }
@@ -69,16 +81,28 @@ impl Server {
         Client::connect(self.address())
     }
 
+    /// The clock that it lives by, if that is not the machine's.
+    pub(crate) fn clock(&self) -> Option<&Clock> {
+        self.clock.as_ref()
+    }
+
     /// Its process: `kill`, `pause`, `resume`, `signal`, `log`.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Changes an option now and for every start from now on.
+    #[track_caller]
+    pub(crate) fn set_option(&mut self, name: &str, value: &str) {
+        self.client().must_ok(&["CONFIG", "SET", name, value]);
+        self.options.extend([format!("--{name}"), value.to_owned()]);
     }
 
     /// Kills it, and starts it again where it was, with nothing but what its options made it keep.
     #[track_caller]
     pub(crate) fn restart(&mut self) {
         self.process.kill();
-        self.process = spawn(self.flavor, &self.options, self.port, self.folder.path());
+        self.process = spawn(self.flavor, &self.options, self.clock.as_ref(), self.port, self.folder.path());
         assert!(self.comes_up(), "it does not start again:\n{}", self.process.log());
     }
 
@@ -99,10 +123,11 @@ impl Server {
     }
 }
 
-fn spawn(flavor: Flavor, options: &[String], port: u16, folder: &Path) -> Process {
+fn spawn(flavor: Flavor, options: &[String], clock: Option<&Clock>, port: u16, folder: &Path) -> Process {
     let mut command = Command::new(flavor.program());
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
     command.args(["--enable-debug-command", "yes"]).arg("--dir").arg(folder).args(options);
+    command.envs(clock.into_iter().flat_map(Clock::environment));
     Process::start(&format!("{flavor:?} on port {port}"), command, folder.join("log"))
 }
 

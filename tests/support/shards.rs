@@ -5,7 +5,7 @@ use std::ops::Range;
 use weft::slot::{SLOT_COUNT, Slot};
 use weft::txn::{Participant, internal_keys};
 
-use super::{FaultProxy, Flavor, PATIENCE, Reply, Server, eventually, free_port};
+use super::{Clock, FaultProxy, Flavor, PATIENCE, Reply, Server, eventually, free_port};
 
 /// Who knows where the slots are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,15 @@ impl Shards {
         }
     }
 
+    /// Likewise, with options of the servers' command line.
+    #[track_caller]
+    pub(crate) fn start_with(mode: Mode, flavor: Flavor, count: usize, options: &[&str]) -> Self {
+        match mode {
+            Mode::Static => Self::fixed_with(flavor, count, options),
+            Mode::Cluster => Self::cluster_with(flavor, count, options),
+        }
+    }
+
     /// Servers that know nothing of each other.
     #[track_caller]
     pub(crate) fn fixed(flavor: Flavor, count: usize) -> Self {
@@ -49,10 +58,30 @@ impl Shards {
         Self { mode: Mode::Static, servers: (0..count).map(|_| Server::start(flavor, options)).collect() }
     }
 
+    /// A shard for each of `clocks`, which it lives by.
+    #[track_caller]
+    pub(crate) fn with_clocks(mode: Mode, clocks: impl IntoIterator<Item = Clock>) -> Self {
+        let clocks = clocks.into_iter().map(Some);
+        match mode {
+            Mode::Static => Self { mode, servers: clocks.map(|clock| Server::start_with(Flavor::Redis, &[], clock)).collect() },
+            Mode::Cluster => Self::cluster_of(clocks.map(|clock| node(Flavor::Redis, &[], clock)).collect()),
+        }
+    }
+
     /// A cluster of primaries.
     #[track_caller]
     pub(crate) fn cluster(flavor: Flavor, count: usize) -> Self {
-        let servers = (0..count).map(|_| node(flavor)).collect();
+        Self::cluster_with(flavor, count, &[])
+    }
+
+    /// A cluster of primaries, with options of their command line.
+    #[track_caller]
+    pub(crate) fn cluster_with(flavor: Flavor, count: usize, options: &[&str]) -> Self {
+        Self::cluster_of((0..count).map(|_| node(flavor, options, None)).collect())
+    }
+
+    #[track_caller]
+    fn cluster_of(servers: Vec<Server>) -> Self {
         let shards = Self { mode: Mode::Cluster, servers };
         for (index, server) in shards.servers.iter().enumerate() {
             let (slots, first) = (shards.slots(index), shards.servers[0].address());
@@ -62,16 +91,17 @@ impl Shards {
             client.must_ok(&format!("CLUSTER SET-CONFIG-EPOCH {}", index + 1));
             client.must_ok(&format!("CLUSTER MEET {} {} {}", first.ip(), first.port(), bus_port(&shards.servers[0])));
         }
-        eventually(PATIENCE, "the nodes form a cluster", || shards.servers.iter().all(|server| knows_all(server, count)));
+        eventually(PATIENCE, "the nodes form a cluster", || shards.agree());
         shards
     }
 
-    /// Puts `proxies` before the nodes of a cluster: they name the proxies' ports to clients in place of their own.
+    /// Puts `proxies` before the nodes of a cluster: they name the proxies' ports to clients in place of their own, now and when they
+    /// are started again.
     #[track_caller]
-    pub(crate) fn announce(&self, proxies: &[FaultProxy]) {
+    pub(crate) fn announce(&mut self, proxies: &[FaultProxy]) {
         let ports: Vec<u16> = proxies.iter().map(|proxy| proxy.address().port()).collect();
-        for (server, port) in self.servers.iter().zip(&ports) {
-            server.client().must_ok(&format!("CONFIG SET cluster-announce-port {port}"));
+        for (server, port) in self.servers.iter_mut().zip(&ports) {
+            server.set_option("cluster-announce-port", &port.to_string());
         }
         eventually(PATIENCE, "every node knows the announced ports", || {
             let views: Vec<String> = self.servers.iter().filter_map(|server| server.client().call("CLUSTER NODES").text()).collect();
@@ -82,7 +112,7 @@ impl Shards {
     /// Adds a replica of the node at `index`, and waits until it has everything.
     #[track_caller]
     pub(crate) fn replica_of(&self, index: usize, flavor: Flavor) -> Server {
-        let (replica, first, primary) = (node(flavor), &self.servers[0], &self.servers[index]);
+        let (replica, first, primary) = (node(flavor, &[], None), &self.servers[0], &self.servers[index]);
         let id = primary.client().call("CLUSTER MYID").text().expect("a node has an id");
         let mut client = replica.client();
         client.must_ok(&format!("CLUSTER MEET {} {} {}", first.address().ip(), first.address().port(), bus_port(first)));
@@ -92,6 +122,11 @@ impl Shards {
             client.call("INFO replication").text().is_some_and(|text| text.contains("master_link_status:up"))
         });
         replica
+    }
+
+    /// Whether all servers are there and, in a cluster, in agreement about it.
+    pub(crate) fn agree(&self) -> bool {
+        self.mode == Mode::Static || self.servers.iter().all(|server| knows_all(server, self.servers.len()))
     }
 
     /// Who knows where the slots are.
@@ -161,11 +196,12 @@ impl Shards {
     }
 }
 
-fn node(flavor: Flavor) -> Server {
+fn node(flavor: Flavor, options: &[&str], clock: Option<Clock>) -> Server {
     let bus = free_port().to_string();
-    let options =
+    let cluster =
         ["--cluster-enabled", "yes", "--cluster-port", &bus, "--cluster-announce-ip", "127.0.0.1", "--cluster-node-timeout", "5000"];
-    Server::start(flavor, &options)
+    // A replica need not wait for others that want to be copied to as well.
+    Server::start_with(flavor, &[&cluster[..], &["--repl-diskless-sync-delay", "0"], options].concat(), clock)
 }
 
 fn bus_port(server: &Server) -> String {

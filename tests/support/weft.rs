@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
+use super::{Client, Clock, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
 
 /// A running proxy.
 pub(crate) struct Weft {
@@ -81,6 +81,14 @@ impl Setup {
         self
     }
 
+    /// Names every node of a cluster as a seed, so that it starts while one of them is down.
+    pub(crate) fn seeded_by_all(mut self, shards: &Shards) -> Self {
+        let named = |server: &Server| format!("\"{}\"", server.address());
+        let all: Vec<String> = shards.servers().iter().map(named).collect();
+        self.topology = self.topology.replace(&all[0], &all.join(", "));
+        self
+    }
+
     /// Reaches `server` through `proxy`. Only where weft alone knows where the shards are: a cluster names its nodes itself.
     pub(crate) fn through(mut self, proxy: &FaultProxy, server: &Server) -> Self {
         self.topology = self.topology.replace(&server.address().to_string(), &proxy.address().to_string());
@@ -90,6 +98,12 @@ impl Setup {
     /// Sets a variable of its environment: `("WEFT_FAILPOINT", "…")`.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Lets it live by `clock`.
+    pub(crate) fn by(mut self, clock: &Clock) -> Self {
+        self.environment.extend(clock.environment());
         self
     }
 

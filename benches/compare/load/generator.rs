@@ -32,6 +32,8 @@ pub(crate) struct Drawer {
 pub(crate) struct Tally {
     latencies: Histogram<u64>,
     pub(crate) retries: u64,
+    /// Operations finished by each connection.
+    by_client: Vec<u64>,
 }
 
 /// Measures what `order` says.
@@ -61,13 +63,13 @@ impl Generator {
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(order.clients);
         for index in 0..order.clients {
-            let mut connection = Connection::connect(order.address, workload, order.value_bytes)?;
+            let mut connection = Connection::connect(order.addresses[index % order.addresses.len()], workload, order.value_bytes)?;
             poll.registry().register(&mut connection.stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             connections.push(connection);
         }
         let mut drawer = Drawer { placement: order.placement.clone(), random: Random::new(order.seed), closed: false };
         connections.iter_mut().try_for_each(|connection| connection.begin(&mut drawer))?;
-        Ok(Self { poll, events: Events::with_capacity(order.clients), connections, drawer, tally: Tally::new()? })
+        Ok(Self { poll, events: Events::with_capacity(order.clients), connections, drawer, tally: Tally::new(order.clients)? })
     }
 
     /// Keeps the loops going for `time`.
@@ -94,7 +96,10 @@ impl Generator {
     fn turn(&mut self) -> anyhow::Result<()> {
         self.poll.poll(&mut self.events, Some(POLL_TIMEOUT))?;
         for event in &self.events {
-            self.connections[event.token().0].on_ready(&mut self.drawer, &mut self.tally)?;
+            let client = event.token().0;
+            let before = self.tally.latencies.len();
+            self.connections[client].on_ready(&mut self.drawer, &mut self.tally)?;
+            self.tally.by_client[client] += self.tally.latencies.len() - before;
         }
         Ok(())
     }
@@ -110,9 +115,9 @@ impl Drawer {
 }
 
 impl Tally {
-    fn new() -> anyhow::Result<Self> {
+    fn new(clients: usize) -> anyhow::Result<Self> {
         let latencies = Histogram::new_with_bounds(1, LATENCY_MAX.as_nanos() as u64, 3)?;
-        Ok(Self { latencies, retries: 0 })
+        Ok(Self { latencies, retries: 0, by_client: vec![0; clients] })
     }
 
     /// `count` operations were finished, each `latency` after it began.
@@ -123,6 +128,7 @@ impl Tally {
     fn clear(&mut self) {
         self.latencies.reset();
         self.retries = 0;
+        self.by_client.fill(0);
     }
 }
 
@@ -150,6 +156,7 @@ fn sample(tally: &Tally, before: &Mark, after: &Mark) -> anyhow::Result<Sample> 
     if operations == 0 {
         bail!("finishes no operation in the window");
     }
+    let least = tally.by_client.iter().copied().min().unwrap_or(0);
     let cpu_us = |before: Duration, after: Duration| after.saturating_sub(before).as_secs_f64() * 1e6 / operations as f64;
     let latency_us = |quantile| tally.latencies.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Sample {
@@ -159,6 +166,7 @@ fn sample(tally: &Tally, before: &Mark, after: &Mark) -> anyhow::Result<Sample> 
         p50_us: latency_us(0.5),
         p99_us: latency_us(0.99),
         max_us: tally.latencies.max() as f64 / 1e3,
+        least_client_share: least as f64 * tally.by_client.len() as f64 / operations as f64,
         proxy_cpu_us: cpu_us(before.proxy, after.proxy),
         shard_cpu_us: cpu_us(before.shards, after.shards),
         generator_cpu_us: cpu_us(before.generator, after.generator),
@@ -183,7 +191,7 @@ mod tests {
         let server = Server::start("server", target::shard(address, directory.path())?, address, directory.path())?;
         keyspace::fill(&mut Client::connect(address)?, keys, 8)?;
         let order = Order {
-            address,
+            addresses: vec![address],
             workload: workload.to_owned(),
             clients: 5,
             value_bytes: 8,
@@ -201,7 +209,7 @@ mod tests {
     fn operations_are_counted_once_however_deep_the_pipeline() -> anyhow::Result<()> {
         let (_directory, _server, order) = must_start("set-p16", 100)?;
         let sample = run(&order)?;
-        let counted: String = Client::connect(order.address)?.call_as(&["INFO", "commandstats"])?;
+        let counted: String = Client::connect(order.addresses[0])?.call_as(&["INFO", "commandstats"])?;
         let calls = counted.split_once("cmdstat_set:calls=").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
         // 100 SETs filled the keyspace; what was in flight when the window closed was done, but not counted.
         let done = calls.parse::<u64>()? - 100;
@@ -220,7 +228,7 @@ mod tests {
     #[test]
     fn an_error_reply_fails_the_measurement_with_its_text() -> anyhow::Result<()> {
         let (_directory, _server, order) = must_start("get-p1", 2)?;
-        let mut client = Client::connect(order.address)?;
+        let mut client = Client::connect(order.addresses[0])?;
         client.call(&["DEL", "key:000000000001"])?;
         assert_eq!(run(&order).err().map(|error| error.to_string()).as_deref(), Some("$-1"));
         client.call(&["LPUSH", "key:000000000001", "element"])?;

@@ -74,8 +74,12 @@ fn a_node_that_does_not_know_its_address_is_where_it_was_asked() {
     }
 }
 
-/// One shard of `CLUSTER SHARDS` with these nodes, each its endpoint, role and health.
+/// One shard of `CLUSTER SHARDS` that has all slots and these nodes, each its endpoint, role and health.
 fn one_shard(nodes: &[(Value, &str, &str)]) -> Value {
+    shard_of(&[0, 16383], nodes)
+}
+
+fn shard_of(slots: &[i64], nodes: &[(Value, &str, &str)]) -> Value {
     let bulk = |text: &str| Value::BulkString(text.into());
     let nodes = nodes.iter().zip(1..).map(|((endpoint, role, health), port)| {
         let fields = [
@@ -88,7 +92,7 @@ fn one_shard(nodes: &[(Value, &str, &str)]) -> Value {
         ];
         Value::Map(fields.into_iter().map(|(name, value)| (bulk(name), value)).collect())
     });
-    let slots = Value::Array(vec![Value::Int(0), Value::Int(16383)]);
+    let slots = Value::Array(slots.iter().copied().map(Value::Int).collect());
     Value::Array(vec![Value::Map(vec![(bulk("slots"), slots), (bulk("nodes"), Value::Array(nodes.collect()))])])
 }
 
@@ -116,6 +120,14 @@ fn the_primary_is_the_healthiest_and_a_failed_one_keeps_its_slots() {
     assert_eq!((failed.covered(), failed.shards()[0].replicas.len()), (16384, 0));
     let headless = nodes(&[("replica", "online")]);
     assert_eq!((headless.covered(), headless.shards().len()), (0, 0));
+}
+
+#[test]
+fn a_failed_primary_whose_slots_another_took_over_is_no_shard() {
+    let primary = |health| shard_of(&[], &[(Value::Nil, "master", health)]);
+    for (health, shards) in [("online", 1), ("loading", 1), ("fail", 0)] {
+        assert_eq!(from_shards(&primary(health), &node(9)).unwrap().shards().len(), shards, "{health}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ local record, tid = KEYS[1], ARGV[1]
 local state, modes, batch, proto = unpack(redis.call('HMGET', record, 'state', 'modes', 'batch', 'proto'))
 if state == 'committed' then return committed(record) end
 if state ~= 'prepared' then return { state or 'gone' } end
-if #KEYS ~= 1 + 3 * #modes then return { err = 'ERR weft commit: these are not the keys of the record' } end
+if #KEYS ~= 2 + 3 * #modes then return { err = 'ERR weft commit: these are not the keys of the record' } end
 local commands = cmsgpack.unpack(batch)
 if native(commands) then return { 'native', commands } end
 return finish(record, tid, modes, commands, proto, ARGV[2])

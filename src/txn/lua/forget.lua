@@ -3,8 +3,8 @@
 -- KEYS: the records. ARGV: the state, the age.
 local now, count = clock(), 0
 for _, record in ipairs(KEYS) do
-  local state, time = unpack(redis.call('HMGET', record, 'state', 'time'))
-  if state == ARGV[1] and now - time >= tonumber(ARGV[2]) then
+  local state, time, format = unpack(redis.call('HMGET', record, 'state', 'time', 'format'))
+  if format == FORMAT and state == ARGV[1] and now - time >= tonumber(ARGV[2]) then
     count = count + redis.call('DEL', record)
   end
 end

@@ -1,6 +1,6 @@
 -- weft prepare 1
 -- absent -> prepared: takes the locks and writes the record, or refuses and writes nothing.
--- KEYS: the record, then for each key its x-lock, its s-lock and the key.
+-- KEYS: the record, then for each key its x-lock, its s-lock and the key, then the gate.
 -- ARGV: tid, its start, lease, RESP version, run id, participants, batch, and for each key its mode: 's' shared, 'x'
 -- exclusive, 'n' exclusive and the key must not exist.
 local record, tid, start, modes = KEYS[1], ARGV[1], ARGV[2], ARGV[8]

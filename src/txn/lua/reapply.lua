@@ -19,6 +19,6 @@ for i = 1, #modes do
 end
 local commands = cmsgpack.unpack(batch)
 if native(commands) then return stage(keys, now) end
-redis.call('HSET', record, 'start', start, 'lease', ARGV[3], 'proto', proto, 'run', ARGV[5], 'parts', ARGV[6], 'modes', modes,
+redis.call('HSET', record, 'format', FORMAT, 'start', start, 'lease', ARGV[3], 'proto', proto, 'run', ARGV[5], 'parts', ARGV[6], 'modes', modes,
   'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
 return finish(record, tid, modes, commands, proto, ARGV[9])

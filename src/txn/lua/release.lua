@@ -1,5 +1,6 @@
--- Gives back the locks of tid. KEYS: the record, then for each key its x-lock, its s-lock and the key.
+-- Gives back the locks of tid. KEYS as for prepare.
 local function release(tid, modes)
+  redis.call('SREM', KEYS[#KEYS], tid)
   for i = 1, #modes do
     if string.sub(modes, i, i) == 's' then
       redis.call('HDEL', KEYS[3 * i], tid)

@@ -10,7 +10,7 @@
 
 use smallvec::smallvec;
 
-use super::{Action, Actions, Event, Refused, State, Step};
+use super::{Action, Actions, Event, Refusal, Refused, State, Step};
 use crate::txn::{KeyLock, Participant};
 
 /// The resolution of one transaction.
@@ -29,6 +29,8 @@ pub enum Verdict {
     Committed,
     /// Aborted everywhere.
     Aborted,
+    /// Its record is of a format that only another version of weft understands: it is left to that.
+    Foreign,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +103,7 @@ impl Resolver {
                 self.members[at].state = Some(state);
                 self.settle(&mut actions);
             }
+            Event::Refused(.., Refusal { kind: Refused::Foreign, .. }) => self.done(Verdict::Foreign, &mut actions),
             Event::Refused(at, step, refusal) => actions.push(Action::Resend(at, step, refusal.kind)),
             Event::Lost(at, step) => actions.push(Action::Resend(at, step, Refused::Later)),
             Event::Inspect(..)

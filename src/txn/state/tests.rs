@@ -204,6 +204,18 @@ fn a_resolver_aborts_what_a_fence_has_stopped() {
 }
 
 #[test]
+fn a_resolver_stops_at_a_record_of_another_version() {
+    let foreign = |step| Event::Refused(0, step, refusal(Refused::Foreign));
+    let (machine, _) = Resolver::new(participant(0), Vec::new());
+    let (machine, actions) = machine.on(foreign(Step::Inspect));
+    assert_eq!((actions.to_vec(), machine.verdict()), (vec![Action::Done], Some(Verdict::Foreign)), "nothing is fenced");
+    let (machine, _) = Resolver::new(participant(0), Vec::new());
+    let (machine, _) = machine.on(Event::Inspect(0, record(State::Prepared)));
+    let (machine, actions) = machine.on(foreign(Step::Fence));
+    assert_eq!((actions.to_vec(), machine.verdict()), (vec![Action::Done], Some(Verdict::Foreign)), "nothing is aborted");
+}
+
+#[test]
 fn a_resolver_leaves_alone_what_is_finished() {
     let (machine, _) = Resolver::new(participant(0), Vec::new());
     let (machine, actions) = machine.on(Event::Inspect(0, record(State::Gone)));

@@ -203,6 +203,8 @@ const WEFT_COUNTERS: &[(&str, &[Counter])] = &[
     ("txn_recovered_committed", &[Counter::RecoveredCommitted]),
     ("txn_recovered_aborted", &[Counter::RecoveredAborted]),
     ("txn_reapplied", &[Counter::Reapplied]),
+    ("replica_waits", &[Counter::WaitRounds]),
+    ("replica_wait_timeouts", &[Counter::WaitTimeouts]),
     ("txn_torn", &[Counter::Torn]),
     ("txn_swept", &[Counter::SweptCommitted, Counter::SweptAborted]),
     ("locks_orphaned", &[Counter::LocksOrphaned]),
