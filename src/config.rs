@@ -213,6 +213,8 @@ pub struct TransactionConfig {
     pub allow_eviction: bool,
     /// Replies kept with a committed record, for a coordinator that missed them; larger ones are not kept.
     pub kept_reply_bytes_max: usize,
+    /// Bytes of values that a command over several participants may move to where it is computed.
+    pub compute_bytes_max: usize,
     /// What happens to a command whose keys are on several participants.
     pub multi_key: MultiKey,
     /// What a transaction waits for before its client is told that it is committed.
@@ -237,6 +239,8 @@ impl Default for TransactionConfig {
             allow_eviction: false,
             // Replies of writes are short; a record with more would cost memory for a case that is rare.
             kept_reply_bytes_max: 64 * KIB,
+            // Values are in memory at both ends and in weft meanwhile; a shard is busy for a second with so many.
+            compute_bytes_max: 64 * MIB,
             multi_key: MultiKey::Atomic,
             wait: WaitConfig::default(),
         }

@@ -190,6 +190,8 @@ counters! {
     UpstreamFailed = "weft_upstream_connections_total" r#"event="failed""#;
     /// A connection to a shard broke, or was given up because it was late or out of step.
     UpstreamLost = "weft_upstream_connections_total" r#"event="lost""#;
+    /// A command over several participants was computed again, because a key of it changed meanwhile.
+    ComputeAgain = "weft_compute_retries_total";
     /// A shard said that the slot is elsewhere.
     RedirectMoved = "weft_redirects_total" r#"kind="moved""#;
     /// A shard said that the key may be elsewhere already.

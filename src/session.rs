@@ -10,6 +10,7 @@ mod alone;
 mod blocking;
 mod busy;
 mod client;
+mod compute;
 mod connection;
 mod dispatch;
 mod everywhere;

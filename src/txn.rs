@@ -86,6 +86,7 @@ mod walk;
 
 pub mod abort;
 pub mod commit;
+pub mod compute;
 pub mod fence;
 pub mod forget;
 pub mod gate;

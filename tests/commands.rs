@@ -3,6 +3,7 @@
 //! Most of it runs beside a server that weft does not know, whose every reply must be the same byte for byte, in RESP2 and RESP3, one by
 //! one and pipelined.
 
+mod compute;
 mod connection;
 mod pipeline;
 mod protocol;

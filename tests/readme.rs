@@ -200,7 +200,11 @@ fn proof() -> String {
 /// What weft does with a command, for people.
 fn how(spec: &CommandSpec) -> String {
     match spec.handling {
-        Handling::Keyed => "where its keys are; all of them in one participant".to_owned(),
+        Handling::Keyed if spec.name == "sort" || spec.name == "sort_ro" => {
+            "where its keys are, not by patterns; over shards, as one transaction on copies".to_owned()
+        }
+        Handling::Keyed if takes_several_keys(spec) => "where its keys are; over shards, as one transaction on copies".to_owned(),
+        Handling::Keyed => "where its key is".to_owned(),
         Handling::Split(SplitKind::Values | SplitKind::Count) if !spec.is_write() => "over all shards, as one snapshot".to_owned(),
         Handling::Split(_) => "over all shards, as one transaction".to_owned(),
         Handling::Move => "where its keys are; over two shards, as one transaction".to_owned(),
@@ -218,6 +222,12 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Refused(reason) => format!("refused: {reason}"),
         Handling::Later(what) => format!("not there yet: {what}"),
     }
+}
+
+/// Whether it may name more than one key.
+fn takes_several_keys(spec: &CommandSpec) -> bool {
+    let one = |key: &command::KeySpec| matches!(key.find, command::FindKeys::Range { last_key: 0, .. });
+    spec.keys.len() > 1 || spec.name == "move" || spec.keys.iter().any(|key| !one(key))
 }
 
 /// What most clients send comes first, what does not work last.

@@ -165,7 +165,6 @@ const fn same(one: &str, other: &str) -> bool {
 
 const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
 const USERS: Handling = Handling::Later("access control lists");
-const DATABASES: Handling = Handling::Later("moving keys between databases");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
 const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
@@ -213,7 +212,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
     (Handling::Local, &["weft", "weft|help", "weft|txn"]),
     (SWAP, &["swapdb"]),
-    (DATABASES, &["move"]),
     (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
     (CONFIGURATION, &["config|rewrite"]),
@@ -271,6 +269,7 @@ pub(super) const SCRIPT_REPLY: &[(ScriptReply, &[&str])] = &[
 pub(super) const KEY_RULES: &[(KeyRule, &[&str])] = &[
     (KeyRule::Bitfield, &["bitfield"]),
     (KeyRule::Copy, &["copy"]),
+    (KeyRule::Move, &["move"]),
     (KeyRule::GeoRadius, &["georadius", "georadiusbymember"]),
     (KeyRule::Sort, &["sort", "sort_ro"]),
     (KeyRule::Streams, &["xread", "xreadgroup"]),

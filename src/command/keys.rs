@@ -41,7 +41,7 @@ pub enum KeyError {
     Syntax,
     /// The command reads keys that arise from data by a pattern (SORT BY, SORT GET); the other keys were found.
     Pattern,
-    /// The command writes to another database than the session's (COPY .. DB); the keys were found.
+    /// The command writes to another database than the session's (COPY .. DB, MOVE); the keys were found.
     OtherDatabase,
 }
 
@@ -57,6 +57,8 @@ pub(super) enum KeyRule {
     Bitfield,
     /// COPY may name another database.
     Copy,
+    /// MOVE names another database.
+    Move,
     /// GEORADIUS may STORE, under a key that an earlier argument looks like.
     GeoRadius,
     /// SORT may STORE, the last one counting, and reads by patterns.
@@ -76,6 +78,7 @@ pub fn keys(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Result<()
         }
         KeyRule::Specs => by_specs(spec, request, keys),
         KeyRule::Bitfield => special::bitfield(request, keys),
+        KeyRule::Move => special::moved(keys),
         KeyRule::Copy => special::copy(request, keys),
         KeyRule::GeoRadius => special::georadius(spec, request, keys),
         KeyRule::Sort => special::sort(spec, request, keys),

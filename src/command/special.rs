@@ -33,6 +33,12 @@ pub(super) fn copy(request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     if (3..request.argc()).any(|index| is(request, index, "DB")) { Err(KeyError::OtherDatabase) } else { Ok(()) }
 }
 
+/// `MOVE key database`
+pub(super) fn moved(keys: &mut Keys) -> Result<(), KeyError> {
+    push(keys, 1, Access::Write)?;
+    Err(KeyError::OtherDatabase)
+}
+
 /// `GEORADIUS key .. [COUNT n] [STORE key] [STOREDIST key]`, the options from where the spec says. Should there be several
 /// destinations, all are returned, although only the last is written.
 pub(super) fn georadius(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Result<(), KeyError> {

@@ -85,6 +85,8 @@ pub const NUMKEYS: &str = "ERR numkeys should be greater than 0";
 pub const COUNT: &str = "ERR count should be greater than 0";
 /// A command on a key that holds another type.
 pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
+/// MOVE to the database where the key is.
+pub const SAME_OBJECT: &str = "ERR source and destination objects are the same";
 /// A blocking command that CLIENT UNBLOCK ended with ERROR.
 pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 /// XREADGROUP waited for a stream that was deleted or became something else.
@@ -195,6 +197,9 @@ pub const UPSTREAM_UNAVAILABLE: &str = "UNAVAILABLE the shard cannot be reached;
 pub const NOT_EVERYWHERE: &str = "UNAVAILABLE a shard cannot be reached; other shards may have carried the command out";
 /// SCAN came to a position in a shard that does not fit into the cursor beside the number of the shard.
 pub const CURSOR_TOO_WIDE: &str = "ERR a shard's SCAN cursor is too large for weft";
+/// A shard did not accept a value that another shard has computed: it is of an older version.
+pub const COMPUTED_NOT_TAKEN: &str =
+    "ERR a shard did not accept a value that another shard has computed, and has its old one; are the servers of different versions?";
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 
@@ -216,6 +221,14 @@ pub fn refused(name: &str, reason: &str) -> String {
 /// A command whose keys are on several shards, where weft cannot yet carry it out.
 pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
+}
+
+/// A user's script in a transaction that has to be computed in one place, away from its keys.
+pub fn script_in_computed(name: &str) -> String {
+    format!(
+        "CROSSSLOT '{name}' cannot be in one transaction with a command over keys of several shards, such as RENAME or SUNIONSTORE; nothing \
+         was applied"
+    )
 }
 
 /// A command that changes all shards, queued after MULTI.
@@ -247,6 +260,16 @@ pub fn queue_limit(limit: &str, max: usize) -> String {
 /// More keys watched at once than the configuration allows. `limit` is the option's name.
 pub fn watch_limit(limit: &str, max: usize) -> String {
     limited("too many watched keys", limit, max)
+}
+
+/// A command over several shards whose keys hold more than the configuration allows to be moved; nothing was applied.
+pub fn compute_limit(max: usize) -> String {
+    limited("the keys lie on several shards and hold too many bytes to be computed on one", "compute_bytes_max", max)
+}
+
+/// A command over more participants than connections may be held for it; nothing was applied.
+pub fn compute_participants(max: usize) -> String {
+    format!("ERR the keys lie on more than {max} slots of one shard, half of upstream.leased_connections_max")
 }
 
 fn limited(what: &str, limit: &str, max: usize) -> String {

@@ -11,7 +11,7 @@ use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, dispatch, pubsub, rescue, split};
-use crate::command::{self, CommandSpec, Handling, KeyRef, SplitKind};
+use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place, Route, RouteError, Routed};
@@ -106,7 +106,12 @@ impl Session {
             (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
                 return self.deliver(context.read_streams(spec, &request, &keys, proto).await);
             }
-            (Ok(Route::Several(_)), _) => return self.reply(|reply| reply.error(&error_reply::several_shards(spec.name))),
+            (Ok(Route::Several(keys)), _) => {
+                return self.compute_alone(context.spread(spec, &request, self.client.profile.db, &keys)).await;
+            }
+            (Err(RouteError::Keys(KeyError::OtherDatabase)), _) => {
+                return self.compute_alone(context.spread_over_databases(spec, &request, self.client.profile.db)).await;
+            }
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => route::anywhere(&map, spec, request),
             (Err(error), _) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
         };

@@ -85,8 +85,8 @@ impl Drop for Guard<'_> {
 impl Session {
     /// What a shard says that a PING has to be answered with instead, because of a script anywhere.
     pub(super) async fn busy_anywhere(&self) -> Option<Bytes> {
-        let shards: Vec<ShardId> = self.context.upstreams.map().ids().collect();
-        self.busy(&shards).await
+        let map = self.context.upstreams.map();
+        self.busy(map.ids()).await
     }
 
     /// Likewise for a command that is to be queued.
@@ -99,16 +99,17 @@ impl Session {
             Ok(Route::Several(keys)) => keys.iter().map(|(_, place)| place.shard).collect(),
             Err(_) => Vec::new(),
         };
-        self.busy(&shards).await
+        self.busy(shards).await
     }
 
     /// Likewise for a transaction on `shards`.
-    pub(super) async fn busy(&self, shards: &[ShardId]) -> Option<Bytes> {
+    pub(super) async fn busy(&self, shards: impl IntoIterator<Item = ShardId>) -> Option<Bytes> {
         let running = &self.context.scripts.running;
         if !running.is_any() {
             return None;
         }
-        for shard in running.concerning(shards) {
+        let shards: Vec<ShardId> = shards.into_iter().collect();
+        for shard in running.concerning(&shards) {
             let reply = self.context.engine.one_shard(shard, &Request::new(&["PING"]), 0, Proto::Resp2).await.ok();
             if let Some(reply) = reply.filter(|reply| reply.starts_with(b"-BUSY")) {
                 return Some(reply);

@@ -23,7 +23,7 @@ use smallvec::SmallVec;
 use super::dispatch::Step;
 use super::window::{Lane, Shape, Window};
 use super::{Pending, Session, rescue};
-use crate::command;
+use crate::command::{self, KeyError};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
 use crate::txn::{Batch, gate, guarded_request, lock, part};
@@ -57,6 +57,7 @@ impl Session {
                 Some(routed) => self.send(routed, map.mode()),
                 None => self.refuse(crate::resp::error_reply::CLUSTERDOWN_SLOT),
             },
+            Err(RouteError::Keys(KeyError::OtherDatabase)) => Step::Alone(Pending { spec, request }),
             Err(error) => self.refuse(&rescue::route(&error, spec)),
         }
     }

@@ -166,6 +166,12 @@ pub fn needs_auth(client: &ClientState, spec: &CommandSpec) -> bool {
     !client.authenticated && !spec.flags.contains(Flags::NO_AUTH)
 }
 
+/// The database that `arg` names, or the error for it; a cluster has one.
+pub fn database(arg: &[u8], databases: Databases) -> Result<u32, &'static str> {
+    connection::database(arg, databases)
+        .map_err(|error| if error == crate::resp::error_reply::SELECT_IN_CLUSTER { crate::resp::error_reply::DB_INDEX } else { error })
+}
+
 /// The database that `request`, a SELECT, asks for, if there is such a one.
 pub fn selected(request: &Request, databases: Databases) -> Option<u32> {
     connection::database(request.arg(1), databases).ok()

@@ -12,11 +12,12 @@ use bytes::Bytes;
 use super::client::Queued;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, local, rescue, split};
-use crate::command::{Flags, Handling, SplitKind};
+use crate::command::{Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
 use crate::topology::ShardId;
+use crate::txn::compute::Spread;
 use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
@@ -36,8 +37,10 @@ enum Element {
     Local(Pending),
     /// For one participant.
     Single(Routed),
-    /// For several.
+    /// For several, each of which does its part.
     Split(split::Plan),
+    /// For several, and computed where copies of all keys are.
+    Spread(Spread),
     /// UNWATCH, which comes too late to change anything.
     Unwatch,
     /// Its arguments are wrong in a way that shows when EXEC comes: the error in its place.
@@ -149,12 +152,16 @@ impl Session {
         let map = self.context.upstreams.map();
         match (route::route(&map, queue.db, spec, request), spec.handling) {
             (Ok(Route::One(routed)), _) => Ok(Element::Single(routed)),
-            // MSETNX has a condition, which another command of the transaction may make true or false.
             (Ok(Route::Several(keys)), Handling::Split(kind)) if kind != SplitKind::PairsIfAbsent => {
                 let plan = split::divide(kind, spec, request, &keys);
                 Ok(plan.map_or_else(|| Element::Wrong(error_reply::wrong_arity(spec.name)), Element::Split))
             }
-            (Ok(Route::Several(_)), _) => Err(error_reply::several_shards(spec.name)),
+            (Ok(Route::Several(keys)), _) => self.context.spread(spec, request, queue.db, &keys).map(Element::Spread),
+            (Err(RouteError::Keys(KeyError::OtherDatabase)), _) => match self.context.spread_over_databases(spec, request, queue.db) {
+                Ok(spread) => Ok(Element::Spread(spread)),
+                // What is wrong with its arguments a server says when it runs it.
+                Err(text) => Ok(Element::Wrong(text)),
+            },
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
                 let routed = route::anywhere(&map, spec, request.clone());
                 routed.map(Element::Single).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())
@@ -167,18 +174,26 @@ impl Session {
     pub(super) async fn exec(&mut self) {
         let Some(queue) = self.leave_multi() else { return };
         let watch = self.watch.take();
-        let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
         let context = Rc::clone(&self.context);
-        let shards: Vec<ShardId> = commands.iter().map(|command| command.place.shard).collect();
-        if let Some(busy) = self.busy(&shards).await {
+        if let Some(busy) = self.busy(queue.elements.iter().flat_map(Element::shards)).await {
             return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
         }
         if queue.spoiled {
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
-        match context.engine.exec(commands.clone(), watch, self.client.proto()).await {
-            Ok(Executed::Replies(replies)) => {
+        let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
+            let commands = queue.elements.iter().flat_map(Element::spread).collect();
+            context.compute(commands, watch, self.client.proto()).await
+        } else {
+            let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
+            let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
+            if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
                 commands.iter().for_each(|command| context.ring(command));
+            }
+            executed
+        };
+        match executed {
+            Ok(Executed::Replies(replies)) => {
                 self.exec_replies(queue, replies).await;
             }
             Ok(Executed::WatchBroken) => {
@@ -186,9 +201,6 @@ impl Session {
                 self.reply(|reply| reply.null_array());
             }
             Err(error) => {
-                if error == ExecError::Unconfirmed {
-                    commands.iter().for_each(|command| context.ring(command));
-                }
                 self.reply(|reply| rescue::transaction(reply, &error));
             }
         }
@@ -208,7 +220,9 @@ impl Session {
                 }
                 Element::Unwatch => self.reply(|reply| reply.simple("OK")),
                 Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
-                Element::Single(_) => self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply))),
+                Element::Single(_) | Element::Spread(_) => {
+                    self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply)))
+                }
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
                     let proto = self.client.proto();
@@ -224,7 +238,23 @@ impl Element {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) | Self::Unwatch | Self::Wrong(_) => &[],
+            Self::Local(_) | Self::Unwatch | Self::Wrong(_) | Self::Spread(_) => &[],
+        }
+    }
+
+    /// Where its keys are.
+    fn shards(&self) -> Vec<ShardId> {
+        match self {
+            Self::Spread(spread) => spread.keys.iter().map(|(_, place)| place.shard).collect(),
+            other => other.commands().iter().map(|command| command.place.shard).collect(),
+        }
+    }
+
+    /// Its commands, for a transaction that is computed in one place.
+    fn spread(&self) -> Vec<Spread> {
+        match self {
+            Self::Spread(spread) => vec![spread.clone()],
+            other => other.commands().iter().cloned().map(Spread::from).collect(),
         }
     }
 }

@@ -53,6 +53,9 @@ pub struct Engine {
     pub(super) confirming: RefCell<HashSet<NodeAddr>>,
     /// What clients may send.
     pub limits: Limits,
+    /// Connections that may be held by those who compute over several participants, and how many there are of them.
+    pub(super) computing: tokio::sync::Semaphore,
+    pub(super) computing_max: usize,
     now: Cell<Instant>,
 }
 
@@ -76,6 +79,8 @@ impl Engine {
         counts: Arc<WorkerMetrics>,
         latches: Arc<Latches>,
     ) -> Rc<Self> {
+        // The other half is for everybody else.
+        let computing_max = config.upstream.leased_connections_max.div_ceil(2);
         Rc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             upstreams,
@@ -94,6 +99,8 @@ impl Engine {
                 inline_bytes_max: u32::try_from(config.limits.inline_bytes_max).unwrap_or(u32::MAX),
                 ..Limits::default()
             },
+            computing: tokio::sync::Semaphore::new(computing_max),
+            computing_max,
             now: Cell::new(Instant::now()),
         })
     }

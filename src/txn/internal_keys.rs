@@ -53,6 +53,11 @@ fn behind_tag(key: &[u8]) -> Option<&[u8]> {
     }
 }
 
+/// What `key` is called while a server computes on a copy of it: made and deleted in one step.
+pub fn copy(participant: &Participant, key: &[u8]) -> Bytes {
+    internal(participant, b"c:", key)
+}
+
 /// The gate: the set of the transactions that are prepared here. It exists exactly while locks are held, and whoever takes one
 /// touches it; see [`gate`](super::gate).
 pub fn gate(participant: &Participant) -> Bytes {

@@ -48,7 +48,7 @@ struct State {
     flying: Batch,
     /// How many of its frames have come.
     seen: usize,
-    /// Why the flying batch is not carried out, once that is known.
+    /// Whether the flying batch is carried out.
     verdict: Verdict,
     /// What goes next; only the last one still grows.
     gathered: VecDeque<Batch>,
@@ -71,8 +71,10 @@ enum Phase {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Verdict {
-    /// Nothing speaks against it.
-    None,
+    /// It is, as far as is known.
+    CarriedOut,
+    /// EXEC answered nil or an error: nothing ran. What gathered behind it may belong to the same sessions and must not overtake it.
+    NotRun,
     /// MULTI was not accepted: what came behind it may have been carried out, each write by itself.
     Unsafe,
 }
@@ -101,7 +103,7 @@ impl ArmedConn {
                 phase: Phase::Unarmed,
                 flying: Batch::default(),
                 seen: 0,
-                verdict: Verdict::None,
+                verdict: Verdict::CarriedOut,
                 gathered: VecDeque::new(),
                 avoid: (0, 0),
                 waker: None,
@@ -201,7 +203,7 @@ impl ArmedConn {
         let frames = batch.commands as u32 + FRAMES_AROUND;
         state.phase = Phase::Flying;
         state.seen = 0;
-        state.verdict = Verdict::None;
+        state.verdict = Verdict::CarriedOut;
         state.flying = batch;
         drop(state);
         let sink: Rc<dyn ReplySink> = Rc::<Self>::clone(self);
@@ -225,13 +227,21 @@ impl ReplySink for ArmedConn {
             }
         } else if at == commands + 1 {
             let members = std::mem::take(&mut state.flying.members);
+            let replies = array_of(commands, frame);
+            if state.verdict == Verdict::CarriedOut && replies.is_none() {
+                state.verdict = Verdict::NotRun;
+            }
             let verdict = state.verdict;
             drop(state);
-            deliver(members, commands, verdict, frame);
+            match (verdict, replies) {
+                (Verdict::CarriedOut, Some(replies)) => deliver(members, replies),
+                (Verdict::Unsafe, _) => members.iter().for_each(|member| member.sink.failed(member.ticket, UpstreamError::MaybeApplied)),
+                _ => members.iter().for_each(|member| member.sink.gated(member.ticket)),
+            }
         } else if at == commands + 3 {
             state.flying = Batch::default();
             let free = frame == b":0\r\n";
-            if free && state.verdict == Verdict::None {
+            if free && state.verdict == Verdict::CarriedOut {
                 state.phase = Phase::Armed { losses: self.conn.losses() };
                 state.avoid = (0, 0);
                 if !state.gathered.is_empty() {
@@ -281,19 +291,15 @@ impl Batch {
     }
 }
 
-/// Gives what EXEC answered to those who sent the commands.
-fn deliver(members: Vec<Member>, commands: usize, verdict: Verdict, executed: &[u8]) {
-    if verdict == Verdict::Unsafe {
-        return members.iter().for_each(|member| member.sink.failed(member.ticket, UpstreamError::MaybeApplied));
-    }
-    let mut head = [0; 24];
-    let mut rest = &mut head[..];
-    let _ = std::io::Write::write_fmt(&mut rest, format_args!("*{commands}\r\n"));
-    let unused = rest.len();
-    let Some(mut replies) = executed.strip_prefix(&head[..head.len() - unused]) else {
-        // nil: a lock was taken. An error: the server did not want the whole. Nothing ran, in either case.
-        return members.iter().for_each(|member| member.sink.gated(member.ticket));
-    };
+/// The elements, still joined, of what EXEC answered if it is an array of `count`. nil says that a lock was taken, an error that the
+/// server did not want the whole.
+fn array_of(count: usize, executed: &[u8]) -> Option<&[u8]> {
+    let digits = executed.strip_prefix(b"*")?.strip_prefix(itoa::Buffer::new().format(count).as_bytes())?;
+    digits.strip_prefix(b"\r\n")
+}
+
+/// Gives the replies to those who sent the commands.
+fn deliver(members: Vec<Member>, mut replies: &[u8]) {
     let mut scanner = ReplyScanner::new();
     for member in members {
         for _ in 0..member.commands {

@@ -334,7 +334,11 @@ impl SharedConn {
                 None => return Ok(()),
             }
         };
-        if counts { sink.frame(ticket, frame) } else { sink.gated(ticket) }
+        if counts {
+            sink.frame(ticket, frame)
+        } else {
+            sink.gated(ticket)
+        }
         Ok(())
     }
 }

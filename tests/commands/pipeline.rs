@@ -110,6 +110,21 @@ fn a_run_of_writes_longer_than_any_limit_keeps_its_order() {
 }
 
 #[test]
+fn a_run_of_writes_keeps_its_order_when_a_transaction_has_come_and_gone() {
+    on_each(|stage| {
+        let [x, y, z] = stage.keys();
+        let (mut writer, mut other) = (stage.client(), stage.client());
+        for round in 0..20 {
+            other.must_ok(&format!("MSET {{{x}}}2 1 {{{y}}}2 1 {{{z}}}2 1"));
+            writer.send_raw((0..2_000).flat_map(|_| encode(&format!("INCR {x}"))).collect::<Vec<u8>>());
+            for n in 1..=2_000 {
+                writer.must_receive(format!(":{}\r\n", round * 2_000 + n));
+            }
+        }
+    });
+}
+
+#[test]
 fn a_pipeline_cut_into_single_bytes_is_answered_all_the_same() {
     on_each(|stage| {
         let [x, y, _] = stage.keys();
@@ -159,6 +174,7 @@ struct Lock {
     shard: Client,
     name: String,
     gate: String,
+    owner: String,
 }
 
 impl Lock {
@@ -167,11 +183,13 @@ impl Lock {
         let (name, gate) = (format!("__weft:{tag}x:{key}"), format!("__weft:{tag}g"));
         let mut shard = stage.shards().servers()[shard].client();
         shard.must_ok(&["SET", name.as_str(), "1-1-1-1 99999999999999"]);
-        shard.must_int(&["SADD", gate.as_str(), "1-1-1-1"], 1);
-        Self { shard, name, gate }
+        let owner = format!("1-1-1-{key}");
+        shard.must_int(&["SADD", gate.as_str(), owner.as_str()], 1);
+        Self { shard, name, gate, owner }
     }
 
     fn release(mut self) {
-        self.shard.must_int(&format!("DEL {} {}", self.name, self.gate), 2);
+        self.shard.must_int(&format!("DEL {}", self.name), 1);
+        self.shard.must_int(&format!("SREM {} {}", self.gate, self.owner), 1);
     }
 }

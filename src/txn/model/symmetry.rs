@@ -50,7 +50,7 @@ impl World {
         let renamed = |sent: Sent| {
             let to = number(&order, sent.to);
             // A resolver that inspects knows of no other participant yet.
-            Sent { to, at: if sent.step == Step::Inspect { 0 } else { to }, ..sent }
+            Sent { to, at: if matches!(sent.step, Step::Inspect | Step::Unlock) { 0 } else { to }, ..sent }
         };
         self.sent = self.sent.into_iter().map(renamed).collect();
         let orphans = self.orphans.into_iter();

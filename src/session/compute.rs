@@ -1,0 +1,112 @@
+//! Commands that are computed over keys of several participants: finding their keys, and carrying them out alone.
+//!
+//! How that is done is [`crate::txn::compute`]'s. Here is what it is done for: whatever has keys on several participants and is not
+//! divided among them, and COPY .. DB and MOVE, which have keys in two databases.
+
+use std::rc::Rc;
+
+use super::{Context, Session, local};
+use crate::command::{self, Access, CommandSpec, Handling, KeyRef, Keys};
+use crate::config::MultiKey;
+use crate::resp::{Proto, Request, error_reply};
+use crate::route::{self, Place};
+use crate::txn::compute::Spread;
+use crate::txn::watch::Watch;
+use crate::txn::{ExecError, Executed};
+
+impl Session {
+    /// Carries out a command, or says why it cannot be.
+    pub(super) async fn compute_alone(&mut self, spread: Result<Spread, String>) {
+        let context = Rc::clone(&self.context);
+        let result = match spread {
+            Ok(spread) => context.compute(vec![spread], None, self.client.proto()).await,
+            Err(text) => Err(ExecError::Rejected(text)),
+        };
+        self.deliver(match result {
+            Ok(Executed::Replies(mut replies)) => replies.pop().ok_or(ExecError::Unreachable),
+            // Nothing is watched.
+            Ok(Executed::WatchBroken) => Err(ExecError::LockWait),
+            Err(error) => Err(error),
+        });
+    }
+}
+
+impl Context {
+    /// Carries out `commands` as one transaction, and wakes who waits for what they write.
+    pub(super) async fn compute(&self, commands: Vec<Spread>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
+        // It could do things that are not taken back when the computing begins again, or name keys that it does not declare.
+        if let Some(script) = commands.iter().find(|command| command.spec.handling == Handling::Script) {
+            return Err(ExecError::Rejected(error_reply::script_in_computed(script.spec.name)));
+        }
+        let executed = self.engine.compute(commands.clone(), watch, proto).await;
+        if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
+            for command in &commands {
+                let written = command.keys.iter().filter(|(key, _)| key.access == Access::Write);
+                written.for_each(|(key, place)| self.waiting.ring(place.db, &command.request.arg_bytes(key.index as usize)));
+            }
+        }
+        executed
+    }
+
+    /// `request`, sent to database `db`, whose keys are on the places beside them; or the error for it.
+    pub(super) fn spread(
+        &self,
+        spec: &'static CommandSpec,
+        request: &Request,
+        db: u32,
+        keys: &[(KeyRef, Place)],
+    ) -> Result<Spread, String> {
+        if self.config.transactions.multi_key == MultiKey::Reject {
+            return Err(error_reply::CROSSSLOT.to_owned());
+        }
+        if spec.handling == Handling::Script {
+            return Err(error_reply::several_shards(spec.name));
+        }
+        Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec() })
+    }
+
+    /// `request`, a COPY or MOVE sent to database `db`, which names another one; or the error for it.
+    pub(super) fn spread_over_databases(&self, spec: &'static CommandSpec, request: &Request, db: u32) -> Result<Spread, String> {
+        let other = self.other_database(spec, request)?;
+        if spec.name == "move" && other == db {
+            return Err(error_reply::SAME_OBJECT.to_owned());
+        }
+        let map = self.upstreams.map();
+        let mut keys = Keys::new();
+        // It says that there is another database, which is known.
+        let _ = command::keys(spec, request, &mut keys);
+        let destination = keys.last().copied().map(|key| (KeyRef { access: Access::Write, ..key }, other));
+        let source = keys.first().copied().map(|key| (key, db));
+        let places = source.into_iter().chain(destination).map(|(key, db)| {
+            let name = request.arg(key.index as usize);
+            if route::is_internal(name) {
+                return Err(error_reply::INTERNAL_KEY.to_owned());
+            }
+            Ok((key, Place::of(&map, db, name).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())?))
+        });
+        let keys = places.collect::<Result<Vec<_>, String>>()?;
+        self.spread(spec, request, db, &keys)
+    }
+
+    /// The database that a COPY or MOVE names; of several the last one counts. Errors are told in the order in which a server finds them.
+    fn other_database(&self, spec: &CommandSpec, request: &Request) -> Result<u32, String> {
+        let database = |index: usize| local::database(request.arg(index), self.settings.databases).map_err(str::to_owned);
+        if spec.name == "move" {
+            return database(2);
+        }
+        let (mut found, mut index) = (0, 3);
+        while index < request.argc() {
+            let word = request.arg(index);
+            match () {
+                () if word.eq_ignore_ascii_case(b"REPLACE") => {}
+                () if word.eq_ignore_ascii_case(b"DB") && index + 1 < request.argc() => {
+                    index += 1;
+                    found = database(index)?;
+                }
+                () => return Err(error_reply::SYNTAX.to_owned()),
+            }
+            index += 1;
+        }
+        Ok(found)
+    }
+}
