@@ -5,13 +5,13 @@
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MINUTES := 4
-SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh fuzz/*.sh)
+SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test model soak bench fuzz lint clean
+.PHONY: help run test redis-suite model soak bench fuzz lint clean
 
 help: ## Print this list
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
 
 run: ## Start three shards and weft before them, show a transfer across shards, serve until Ctrl-C
 	@deploy/need.sh cargo cc redis-server redis-cli
@@ -22,6 +22,12 @@ test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
 	@deploy/need.sh cargo cc redis-server redis-cli
 	@tests/setup.sh tests/requirements.txt
 	cargo test $(ARGS)
+
+redis-suite: ## Run Redis's own test suite through weft; ARGS='--static --only sort' narrows it
+	@deploy/need.sh cargo cc redis-server redis-cli python3 tclsh
+	@tests/redis_suite/fetch.sh $(TARGET_DIR)/redis-suite
+	cargo build
+	@tests/redis_suite/run.py --weft $(TARGET_DIR)/debug/weft --suite $(TARGET_DIR)/redis-suite $(ARGS)
 
 model: ## Explore the larger worlds of the models of the commit protocol; prints how many states each has
 	@deploy/need.sh cargo cc

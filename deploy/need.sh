@@ -17,6 +17,7 @@ debian_package() {
     case $1 in
         cc) echo gcc libc6-dev ;;
         redis-cli) echo redis-tools ;;
+        tclsh) echo tcl ;;
         *) echo "$1" ;;
     esac
 }
@@ -27,6 +28,7 @@ other_package() {
         redis-server | redis-cli) echo redis ;;
         python3-venv) echo python3 ;;
         nutcracker) echo twemproxy ;;
+        tclsh) echo tcl ;;
         *) echo "$1" ;;
     esac
 }

@@ -7,6 +7,7 @@
 mod process;
 mod throughput;
 
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Index;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ pub use throughput::Throughput;
 pub struct Metrics {
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
     gauge: Mutex<Gauge>,
+    /// The counters when they were last reset, in the eyes of those who reset them.
+    reset: Mutex<Option<Snapshot>>,
 }
 
 impl Metrics {
@@ -42,6 +45,30 @@ impl Metrics {
         Snapshot { values, throughput: lock(&self.gauge).throughput() }
     }
 
+    /// Like [`snapshot`](Self::snapshot), of what was counted since the last [`reset`](Self::reset).
+    pub fn since_reset(&self) -> Snapshot {
+        let mut snapshot = self.snapshot();
+        if let Some(reset) = &*lock(&self.reset) {
+            snapshot.values.iter_mut().zip(&reset.values).for_each(|(value, before)| *value = value.wrapping_sub(*before));
+        }
+        snapshot
+    }
+
+    /// Begins to count anew for INFO. The counters that Prometheus reads go on: they never decrease.
+    pub fn reset(&self) {
+        *lock(&self.reset) = Some(self.snapshot());
+        lock(&self.workers).iter().for_each(|worker| lock(&worker.calls).clear());
+    }
+
+    /// How often the commands were called that [`count_call`](WorkerMetrics::count_call) was told of, since the last reset.
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        let mut sums = BTreeMap::new();
+        for worker in lock(&self.workers).iter() {
+            lock(&worker.calls).iter().for_each(|(name, calls)| *sums.entry(*name).or_default() += calls);
+        }
+        sums
+    }
+
     /// Takes a sample for the figures per second. Called ten times a second by one thread.
     pub fn sample(&self, now: Instant) {
         let snapshot = self.snapshot();
@@ -54,6 +81,8 @@ impl Metrics {
 #[repr(align(128))]
 pub struct WorkerMetrics {
     cells: [AtomicU64; Counter::COUNT],
+    /// Calls by the name of the command.
+    calls: Mutex<HashMap<&'static str, u64>>,
 }
 
 impl WorkerMetrics {
@@ -69,6 +98,11 @@ impl WorkerMetrics {
         self.cells[counter as usize].fetch_add(amount, Ordering::Relaxed);
     }
 
+    /// Counts a call of the command `name`, of those few that no shard counts.
+    pub fn count_call(&self, name: &'static str) {
+        *lock(&self.calls).entry(name).or_default() += 1;
+    }
+
     /// Counts an error reply, weft's own or a shard's, by the code it begins with. `text` lacks the leading `-`.
     pub fn count_error(&self, text: &[u8]) {
         self.count(Counter::of_error(text));
@@ -77,7 +111,7 @@ impl WorkerMetrics {
 
 impl Default for WorkerMetrics {
     fn default() -> Self {
-        Self { cells: [const { AtomicU64::new(0) }; Counter::COUNT] }
+        Self { cells: [const { AtomicU64::new(0) }; Counter::COUNT], calls: Mutex::default() }
     }
 }
 
@@ -276,6 +310,11 @@ impl Counter {
         let code = text.split(|&byte| byte == b' ').next().unwrap_or_default();
         let is_code = |counter: &&Self| counter.error_code().is_some_and(|known| known.as_bytes() == code);
         Self::ALL.iter().find(is_code).copied().unwrap_or(Self::ErrorOther)
+    }
+
+    /// Whether errors with this code are counted apart from others.
+    pub fn is_error_code(code: &str) -> bool {
+        Self::ALL.iter().any(|counter| *counter != Self::ErrorOther && counter.error_code() == Some(code))
     }
 
     /// The code, if this counts error replies.

@@ -8,6 +8,7 @@
 
 mod alone;
 mod blocking;
+mod busy;
 mod client;
 mod compute;
 mod connection;
@@ -197,6 +198,9 @@ impl Session {
                 }
                 self.client.begin(spec.name, self.context.engine.now());
                 self.context.counts.count(Counter::Commands);
+                if connection::is_counted(spec) {
+                    self.context.counts.count_call(spec.name);
+                }
                 return Some(Pending { spec, request });
             }
             Ok(_) => self.refuse_outright(|reply| reply.error(error_reply::NOAUTH)),

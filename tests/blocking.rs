@@ -316,3 +316,38 @@ fn many_who_wait_cost_no_connections() {
     drop(clients);
     until_blocked(&mut other, 0);
 }
+
+#[test]
+fn a_stream_that_goes_away_ends_the_waiting_for_its_entries() {
+    everywhere(|weft, keys| {
+        let (mut waiter, mut writer) = (weft.client(), weft.client());
+        let gone = "UNBLOCKED the stream key no longer exists";
+        let destroyed = "NOGROUP the consumer group this client was blocked on no longer exists";
+        for key in keys {
+            let ways = [(format!("DEL {key}"), gone), (format!("SET {key} v"), gone), (format!("XGROUP DESTROY {key} g"), destroyed)];
+            for (change, error) in ways {
+                writer.call(&format!("DEL {key}"));
+                writer.must_ok(&format!("XGROUP CREATE {key} g $ MKSTREAM"));
+                waiter.send(&format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {key} >"));
+                until_blocked(&mut writer, 1);
+                writer.call(&change);
+                assert_eq!(waiter.receive(), Reply::Error(error.into()), "{change}");
+            }
+            writer.call(&format!("DEL {key}"));
+            waiter.must_err(&format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {key} >"), "NOGROUP No such key");
+        }
+    });
+}
+
+#[test]
+fn an_element_that_cannot_be_moved_ends_the_waiting_and_stays() {
+    everywhere(|weft, [a, b, _]| {
+        let (mut waiter, mut writer) = (weft.client(), weft.client());
+        writer.must_ok(&format!("SET {b} text"));
+        waiter.send(&format!("BLMOVE {a} {b} LEFT RIGHT 0"));
+        until_blocked(&mut writer, 1);
+        writer.must_int(&format!("RPUSH {a} 1"), 1);
+        assert_eq!(waiter.receive(), Reply::Error("WRONGTYPE Operation against a key holding the wrong kind of value".into()));
+        writer.must_reply(&format!("LRANGE {a} 0 -1"), Reply::array(["1"]));
+    });
+}

@@ -253,3 +253,22 @@ fn about<'a>(channel: &str, messages: &'a [Reply]) -> Vec<&'a Reply> {
     };
     messages.iter().filter(of_channel).collect()
 }
+
+#[test]
+fn who_mutes_replies_hears_confirmations_and_messages() {
+    everywhere(|proxies, [channel, ..]| {
+        for mut listener in [proxies[0].client(), proxies[0].client_resp3()] {
+            let mut publisher = proxies[1].client();
+            listener.send("CLIENT REPLY OFF");
+            listener.send(&format!("SUBSCRIBE {channel}"));
+            assert_eq!(listener.receive().items(), confirmation("subscribe", channel, 1).items());
+            eventually(PATIENCE, "it listens", || publisher.call(&["PUBLISH", channel, "x"]) != 0.into());
+            assert_eq!(listener.receive().items(), message(channel, "x").items());
+            listener.send(&format!("UNSUBSCRIBE {channel}"));
+            assert_eq!(listener.receive().items(), confirmation("unsubscribe", channel, 0).items());
+            listener.send("PING");
+            listener.send("CLIENT REPLY ON");
+            assert_eq!(listener.receive(), Reply::ok());
+        }
+    });
+}

@@ -124,10 +124,60 @@ fn weft_answers_like_a_single_server() {
     client.must_reply("CONFIG GET appendonly", Reply::Array(vec!["appendonly".into(), "no".into()]));
     client.must_reply("CONFIG GET port", Reply::Array(vec!["port".into(), weft.address().port().to_string().as_str().into()]));
     client.must_reply("CONFIG GET requirepass masterauth dir logfile nonsense", Reply::Array(vec![]));
-    client.must_err("CONFIG SET save x", "ERR 'config|set' is refused by weft");
     client.must_ok("CONFIG RESETSTAT");
     let mut resp3 = weft.client_resp3();
     resp3.must_reply("CONFIG GET save", Reply::Map(vec![("save".into(), "".into())]));
+}
+
+#[test]
+fn a_parameter_about_data_is_set_on_every_shard_and_no_other_is() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::setup(&shards).set("limits.clients_max", 77).start();
+    let mut client = weft.client();
+    let everywhere = |parameter: &str, value: &str| {
+        for server in shards.servers() {
+            server.client().must_reply(&format!("CONFIG GET {parameter}"), Reply::Array(vec![parameter.into(), value.into()]));
+        }
+    };
+    client.must_ok("CONFIG SET hash-max-listpack-entries 7 maxclients 77 LFU-decay-time 3");
+    everywhere("hash-max-listpack-entries", "7");
+    everywhere("lfu-decay-time", "3");
+    client.must_reply("CONFIG GET hash-max-listpack-entries", Reply::Array(vec!["hash-max-listpack-entries".into(), "7".into()]));
+
+    let failed = |parameter: &str, reason: &str| format!("ERR CONFIG SET failed (possibly related to argument '{parameter}') - {reason}");
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxclients 78", &failed("maxclients", "can't set immutable config"));
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 requirepass x", &failed("requirepass", "can't set protected config"));
+    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxmemory x", &failed("maxmemory", "argument must be a memory value"));
+    client.must_err("CONFIG SET Nonsense 1", "ERR Unknown option or number of arguments for CONFIG SET - 'Nonsense'");
+    client.must_err("CONFIG SET maxmemory 1 save", "ERR syntax error");
+    everywhere("hash-max-listpack-entries", "7");
+}
+
+#[test]
+fn what_was_called_is_told_of_all_shards_together() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let [a, b] = [0, 1].map(|index| shards.key_on(index, "k"));
+    client.must_ok("CONFIG RESETSTAT");
+    client.must_ok(&format!("SET {a} 1"));
+    client.must_ok(&format!("SET {b} 1"));
+    client.must_nil(&["EVAL", "redis.call('set', KEYS[1], 2)", "1", &a]);
+    client.must_err(&format!("LPUSH {b} x"), "WRONGTYPE");
+    client.must_ok("MULTI");
+    client.must_queue(&format!("SET {a} 3"));
+    client.must_reply("EXEC", Reply::Array(vec![Reply::ok()]));
+    let told = |client: &mut Client, section: &str| client.call(&format!("INFO {section}")).text().expect("text");
+    let commands = told(&mut client, "commandstats");
+    for (command, calls, failed) in [("set", 4, 0), ("eval", 1, 0), ("multi", 1, 0), ("exec", 1, 0), ("lpush", 1, 1)] {
+        let line = commands.lines().find(|line| line.starts_with(&format!("cmdstat_{command}:calls={calls},")));
+        assert!(line.is_some_and(|line| line.ends_with(&format!(",rejected_calls=0,failed_calls={failed}"))), "{command} in {commands}");
+    }
+    assert!(told(&mut client, "errorstats").contains("errorstat_WRONGTYPE:count=1\r\n"));
+    assert!(!told(&mut client, "").contains("cmdstat_"));
+    client.must_ok("CONFIG RESETSTAT");
+    assert!(!told(&mut client, "everything").contains("cmdstat_set"));
+    assert!(told(&mut client, "stats").contains("total_error_replies:0\r\n"));
 }
 
 #[test]

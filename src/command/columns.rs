@@ -169,7 +169,6 @@ const USERS: Handling = Handling::Later("access control lists");
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
 const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
 const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replication");
-const SELF_TESTS: Handling = Handling::Refused("it tests one server");
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
 const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
 const DIAGNOSIS: Handling = Handling::Refused("it looks into one server; ask the shard itself");
@@ -190,7 +189,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
     (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
-    (Handling::AnyShard, &["lolwut", "command|docs", "command|help", "client|help"]),
+    (Handling::AnyShard, &["lolwut", "pfselftest", "command|docs", "command|help", "client|help"]),
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
     (Handling::Move, &["lmove", "rpoplpush"]),
     (Handling::Blocking, &["blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"]),
@@ -210,12 +209,12 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
     (Handling::AnyShard, &["acl", "acl|help", "acl|cat", "acl|genpass", "module", "module|help"]),
-    (Handling::Local, &["config|get", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
+    (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
     (Handling::Local, &["weft", "weft|help", "weft|txn"]),
     (SWAP, &["swapdb"]),
     (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
-    (CONFIGURATION, &["config|rewrite", "config|set"]),
+    (CONFIGURATION, &["config|rewrite"]),
     (DEBUG, &["debug"]),
     (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source", "client|kill", "client|pause"]),
     (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unpause"]),
@@ -232,7 +231,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (REPLICATION, &["replicaof", "slaveof", "replconf", "psync", "sync"]),
     (PERSISTENCE, &["save", "bgsave", "bgrewriteaof", "lastsave"]),
     (MODULES, &["module|load", "module|loadex", "module|unload"]),
-    (SELF_TESTS, &["pfdebug", "pfselftest"]),
     (PROCESS, &["shutdown"]),
 ];
 

@@ -68,7 +68,8 @@ pub enum ReplyError {
     /// A CR without LF, a LF without CR, or a bulk string that is not followed by CRLF.
     #[error("invalid CRLF in a reply")]
     Crlf,
-    /// Aggregates within aggregates, more than [`NESTING_MAX`](super::NESTING_MAX) levels of them.
+    /// Aggregates within aggregates, more than [`NESTING_MAX`](super::NESTING_MAX) levels of them, or more than
+    /// [`Value`](super::Value) descends.
     #[error("reply is nested too deeply")]
     TooDeep,
     /// A frame handed over as complete ends early.

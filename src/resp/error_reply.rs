@@ -89,6 +89,10 @@ pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong
 pub const SAME_OBJECT: &str = "ERR source and destination objects are the same";
 /// A blocking command that CLIENT UNBLOCK ended with ERROR.
 pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
+/// XREADGROUP waited for a stream that was deleted or became something else.
+pub const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
+/// XREADGROUP waited for a group that was destroyed.
+pub const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
 
@@ -138,6 +142,17 @@ pub fn subcommand_syntax(command: &str, subcommand: &[u8]) -> String {
 /// HELLO with an option that it does not have.
 pub fn hello_option(option: &[u8]) -> String {
     format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(shown_part(option, option.len())))
+}
+
+/// CONFIG SET of a parameter that a client may not set; `reason` says why.
+pub fn config_set(parameter: &[u8], reason: &str) -> String {
+    let shown = String::from_utf8_lossy(shown_part(parameter, SHOWN_MAX));
+    format!("ERR CONFIG SET failed (possibly related to argument '{shown}') - {reason}")
+}
+
+/// CONFIG SET of a parameter that does not exist.
+pub fn config_unknown(parameter: &[u8]) -> String {
+    format!("ERR Unknown option or number of arguments for CONFIG SET - '{}'", String::from_utf8_lossy(shown_part(parameter, SHOWN_MAX)))
 }
 
 /// CLIENT LIST TYPE with a kind of client that does not exist.

@@ -48,11 +48,11 @@ pub enum Value {
 impl Value {
     /// Parses one complete reply.
     pub fn parse(frame: &Bytes) -> Result<Self, ReplyError> {
-        // Walking the frame first bounds the recursion below, and makes every count in it one that is really there.
+        // Walking the frame first makes every count in it one that is really there.
         match ReplyScanner::new().scan(frame)? {
             None => Err(ReplyError::Incomplete),
             Some(len) if len < frame.len() => Err(ReplyError::Trailing),
-            Some(_) => Self::build(frame, &mut 0),
+            Some(_) => Self::build(frame, &mut 0, 0),
         }
     }
 
@@ -92,7 +92,10 @@ impl Value {
     }
 
     /// Builds the value at `at` of a frame that was scanned, and moves `at` behind it.
-    fn build(frame: &Bytes, at: &mut usize) -> Result<Self, ReplyError> {
+    fn build(frame: &Bytes, at: &mut usize, depth: usize) -> Result<Self, ReplyError> {
+        if depth > DEPTH_MAX {
+            return Err(ReplyError::TooDeep);
+        }
         let begin = *at;
         let Some(&kind) = frame.get(begin) else { return Err(ReplyError::Incomplete) };
         match head(&frame[begin..], 0)? {
@@ -109,7 +112,7 @@ impl Value {
                 *at += start;
                 let mut items = Vec::new();
                 for _ in 0..count {
-                    items.push(Self::build(frame, at)?);
+                    items.push(Self::build(frame, at, depth + 1)?);
                 }
                 Self::node(kind, items)
             }
@@ -180,6 +183,9 @@ pub fn elements(frame: &Bytes) -> Result<Option<Vec<Bytes>>, ReplyError> {
         }
     }
 }
+
+/// How deep the recursion goes: nothing that weft reads itself is nested half as deeply.
+const DEPTH_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
-use super::{Mode, Pending, Session, rescue, split};
+use super::{Mode, Pending, Session, dispatch, pubsub, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
@@ -27,8 +27,10 @@ impl Session {
         let _messages = (self.client.reply_mode != ReplyMode::On).then(|| self.window.withhold());
         let before = self.window.out_len();
         let heard = self.client.reply_mode == ReplyMode::On;
+        // As in Redis a client that mutes replies still hears what it listens to.
+        let confirms = pubsub::is_confirmed(pending.spec) && matches!(self.mode, Mode::Plain);
         let mut blocked = self.carry_out(pending).await;
-        let muted = self.client.reply_mode.mutes();
+        let muted = self.client.reply_mode.mutes() && !confirms;
         if !heard {
             self.client.reply_mode = self.client.reply_mode.next();
         }
@@ -42,6 +44,16 @@ impl Session {
     }
 
     async fn carry_out(&mut self, pending: Pending) -> Option<Blocked> {
+        if matches!(self.mode, Mode::Multi(_)) && !dispatch::acts_at_once(pending.spec.name) {
+            match self.busy_with(&pending).await {
+                Some(busy) => {
+                    self.spoil();
+                    self.deliver(Ok(busy));
+                }
+                None => drop(self.enqueue(pending)),
+            }
+            return None;
+        }
         if self.client.reply_mode != ReplyMode::On || matches!(self.mode, Mode::Multi(_)) {
             match self.dispatch_aloud(pending) {
                 Step::Sent => {
@@ -121,6 +133,7 @@ impl Session {
     /// the shard is asked: a script may answer what it likes.
     async fn script(&self, routed: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
         let engine = &self.context.engine;
+        let _running = self.context.scripts.running.begin(&routed);
         let result = engine.single(routed.clone(), proto, strict).await;
         match &result {
             Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,

@@ -22,10 +22,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{join, join_all, try_join_all};
 use tokio::time::Instant;
 
-use self::form::{Form, Try, is_nothing};
+use self::form::{Answer, Form, Try, is_nothing};
 use self::lines::{Family, Line, PlaceInLine, Release};
 use super::{Context, Pending, Session, rescue};
 use crate::command::{self, Access, Categories, Handling};
@@ -78,11 +78,21 @@ impl Blocked {
         self.tries > 0 && self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
+    /// Whether the waiting ends when a stream is gone: that of XREADGROUP does.
+    fn loses_streams(&self) -> bool {
+        self.form.family == Family::Stream && !self.bears_other_types
+    }
+
     /// Whether `error` is one that a client waits out: it says nothing about the client's request.
     fn bears(&self, error: &[u8]) -> bool {
         let other_type = self.bears_other_types && error.starts_with(b"-WRONGTYPE");
         self.tries > 0 && (other_type || PASSING.iter().any(|code| error[1..].starts_with(code.as_bytes())))
     }
+}
+
+/// Whether `reply` says that there is no such stream, or no such group of it.
+fn is_about_streams(reply: &[u8]) -> bool {
+    [&b"-NOGROUP"[..], b"-WRONGTYPE"].iter().any(|code| reply.starts_with(code))
 }
 
 /// What a server says that will say something else later.
@@ -105,10 +115,13 @@ impl Session {
                 return None;
             }
         };
-        if let Err(error) = self.fix_ends(&mut form).await {
-            self.deliver(Err(error));
-            return None;
-        }
+        let begun = match self.fix_ends(&mut form).await {
+            Ok(fixed) => fixed,
+            Err(error) => {
+                self.deliver(Err(error));
+                return None;
+            }
+        };
         let db = self.client.profile.db;
         let keys = form.tries.iter().flat_map(|each| &each.keys);
         let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
@@ -116,13 +129,17 @@ impl Session {
             place: self.context.waiting.join(self.client.id(), lines),
             deadline: form.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             pause: PAUSE_MIN,
-            tries: 0,
+            tries: u32::from(begun),
             seen: Vec::new(),
             bears_other_types: form.family != Family::Stream || !spec.is_write(),
             muted: false,
             form,
         };
-        if self.attempt(&mut blocked).await { None } else { Some(blocked) }
+        if self.attempt(&mut blocked).await {
+            return None;
+        }
+        blocked.place.block();
+        Some(blocked)
     }
 
     /// Tries once for a client that waits. True when that is over: it was answered.
@@ -151,9 +168,20 @@ impl Session {
             if !is_next || (blocked.tries > 0 && !context.looks_promising(&each, blocked, db).await) {
                 continue;
             }
-            match context.try_once(&each, db, proto).await {
+            // What the command has found at its beginning, in case it is gone when the try comes to it.
+            let found = async { blocked.loses_streams() && blocked.tries == 0 && context.are_streams(&each, db).await };
+            let (found, result) = join(found, context.try_once(&each, db, proto)).await;
+            match result {
+                Ok(frame) if blocked.loses_streams() && is_about_streams(&frame) && (found || blocked.tries > 0) => {
+                    return Some(match context.are_streams(&each, db).await {
+                        false => Err(ExecError::Rejected(error_reply::STREAM_GONE.to_owned())),
+                        true if blocked.tries > 0 => Err(ExecError::Rejected(error_reply::GROUP_GONE.to_owned())),
+                        true => Ok(frame),
+                    });
+                }
                 Ok(frame) => match each.reply(&frame, proto) {
-                    Some(reply) if reply.starts_with(b"-") && blocked.bears(&reply) => {}
+                    Some(reply) if reply.starts_with(b"-") && blocked.bears(&reply) && !context.cannot_deliver(&each, &reply, db).await => {
+                    }
                     Some(reply) => return Some(Ok(reply)),
                     None => {}
                 },
@@ -166,12 +194,13 @@ impl Session {
         None
     }
 
-    /// XREAD's `$` is the end of a stream at the beginning of the command, not at each try.
-    async fn fix_ends(&mut self, form: &mut Form) -> Result<(), ExecError> {
-        let [only] = &mut form.tries[..] else { return Ok(()) };
+    /// XREAD's `$` is the end of a stream at the beginning of the command, not at each try. Whether there was one: then that was looked
+    /// at, and the command has begun.
+    async fn fix_ends(&mut self, form: &mut Form) -> Result<bool, ExecError> {
+        let [only] = &mut form.tries[..] else { return Ok(false) };
         let first = only.request.argc() - only.keys.len();
         if !only.request.arg(0).eq_ignore_ascii_case(b"XREAD") || !only.request.args_from(first).any(|id| id == b"$") {
-            return Ok(());
+            return Ok(false);
         }
         let mut args: Vec<Bytes> = (0..only.request.argc()).map(|index| only.request.arg_bytes(index)).collect();
         for (key, id) in only.keys.iter().zip(&mut args[first..]).filter(|(_, id)| id.as_ref() == b"$") {
@@ -184,7 +213,7 @@ impl Session {
             *id = newest.unwrap_or(Bytes::from_static(b"0-0"));
         }
         only.request = Request::new(&args);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -219,6 +248,23 @@ impl Context {
             Ok(looks) => looks.iter().any(|look| look.as_ref() != b":0\r\n"),
             Err(_) => false,
         }
+    }
+
+    /// Whether a move failed because of where it moves to: there is something for the client, and it cannot have it.
+    async fn cannot_deliver(&self, each: &Try, reply: &[u8], db: u32) -> bool {
+        let moves = each.answer == Answer::Moved && reply.starts_with(b"-WRONGTYPE");
+        let Some(source) = each.keys.first().filter(|_| moves) else { return false };
+        self.kind(source, db).await.as_deref() == Some(b"+list\r\n")
+    }
+
+    /// Whether the keys of `each` are streams, as far as a look without a lock check tells.
+    async fn are_streams(&self, each: &Try, db: u32) -> bool {
+        let kinds = each.keys.iter().map(|key| async { self.kind(key, db).await });
+        join_all(kinds).await.iter().all(|kind| kind.as_deref() == Some(b"+stream\r\n"))
+    }
+
+    async fn kind(&self, key: &[u8], db: u32) -> Option<Bytes> {
+        self.single(&Request::new(&[b"TYPE", key]), db, Proto::Resp2, false).await.ok()
     }
 
     async fn try_once(&self, each: &Try, db: u32, proto: Proto) -> Result<Bytes, ExecError> {

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use super::dispatch::Step;
-use super::local::info::{self, Facts, Sections, ShardsFacts, aggregate_keyspace};
+use super::local::info::{self, Facts, Sections, ShardsFacts, Statistics, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
-use crate::command::Handling;
-use crate::metrics::ProcessUsage;
+use crate::command::{self, CommandSpec, Flags, Handling};
+use crate::metrics::{Counter, ProcessUsage};
 use crate::resp::{Proto, Request, Value};
 use crate::topology::Mode;
 
@@ -27,8 +27,10 @@ impl Session {
         let context = Rc::clone(&self.context);
         // What was dispatched before belongs to the connection as it was: HELLO changes the form of replies.
         self.flush_runs();
-        // A listing shows its own client as it is now.
+        // A listing shows its own client as it is now, with the command in its hands.
+        self.client.profile.buffered_input = pending.request.bytes().len();
         self.client.publish();
+        self.client.profile.buffered_input = 0;
         let shards = context.shards();
         let local = LocalContext {
             now: context.engine.now(),
@@ -50,6 +52,7 @@ impl Session {
             }
             LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => {}
         }
+        self.client.publish();
         self.subscriptions.set_proto(self.client.proto());
         if !out.is_empty() {
             self.window.reply(|buffer| buffer.extend_from_slice(&out));
@@ -62,9 +65,15 @@ impl Session {
         if pending.spec.handling == Handling::PubSub {
             return self.pubsub_alone(pending).await;
         }
+        if pending.spec.name == "ping"
+            && let Some(busy) = self.busy_anywhere().await
+        {
+            return self.deliver(Ok(busy));
+        }
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => {}
             LocalOutcome::Info(sections) => self.info(sections).await,
+            LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
             LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
@@ -78,14 +87,20 @@ impl Session {
     async fn info(&mut self, sections: Sections) {
         let context = Rc::clone(&self.context);
         let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
+        let statistics = match sections.intersects(Sections::ASKED_FOR_STATISTICS) {
+            true => context.statistics().await,
+            false => Statistics::default(),
+        };
         let facts = Facts {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: context.waiting.len(),
-            metrics: &context.metrics.snapshot(),
+            blocked_clients: context.waiting.blocked(),
+            cached_scripts: context.scripts.len(),
+            metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
             keyspace: &keyspace,
+            statistics: &statistics,
             now: context.engine.now(),
             unix_time: unix_time(),
         };
@@ -115,13 +130,32 @@ impl Context {
 
     /// The databases of all shards together; empty when a shard does not answer.
     async fn keyspace(&self) -> String {
-        let replies = self.engine.every_shard(&Request::new(&["INFO", "keyspace"]), 0, Proto::Resp2).await.unwrap_or_default();
-        let texts: Vec<String> = replies
-            .iter()
-            .filter_map(|reply| Value::parse(reply).ok()?.text().map(|text| String::from_utf8_lossy(text).into_owned()))
-            .collect();
-        aggregate_keyspace(&texts)
+        aggregate_keyspace(&self.infos(&["INFO", "keyspace"]).await)
     }
+
+    /// What was called and what failed on all shards together, and what weft has counted.
+    async fn statistics(&self) -> Statistics {
+        let mut texts = Vec::new();
+        // One after the other: servers before 7.0 take one section at a time.
+        for section in ["commandstats", "errorstats", "persistence"] {
+            texts.extend(self.infos(&["INFO", section]).await);
+        }
+        let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));
+        let counters = self.metrics.since_reset();
+        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
+    }
+
+    /// What each shard says to `info`; nothing when one does not answer.
+    async fn infos(&self, info: &[&str]) -> Vec<String> {
+        let replies = self.engine.every_shard(&Request::new(info), 0, Proto::Resp2).await.unwrap_or_default();
+        let text = |reply| Value::parse(reply).ok()?.text().map(|text| String::from_utf8_lossy(text).into_owned());
+        replies.iter().filter_map(text).collect()
+    }
+}
+
+/// Whether weft counts the calls of the command, because no shard sees it as it is, and as often as it is called.
+pub(super) fn is_counted(spec: &CommandSpec) -> bool {
+    !matches!(spec.handling, Handling::Keyed | Handling::Split(_) | Handling::Move) || spec.flags.contains(Flags::BLOCKING)
 }
 
 fn unix_time() -> Duration {

@@ -31,7 +31,7 @@ impl Session {
     /// Like [`dispatch`](Self::dispatch) when the client wants to hear the reply.
     pub(super) fn dispatch_aloud(&mut self, pending: Pending) -> Step {
         if matches!(self.mode, Mode::Multi(_)) && !acts_at_once(pending.spec.name) {
-            return self.enqueue(pending);
+            return if self.context.scripts.running.is_any() { Step::Alone(pending) } else { self.enqueue(pending) };
         }
         if pending.spec.is_write() || matches!(pending.spec.handling, Handling::Script | Handling::Transaction) {
             self.writes.note(self.context.upstreams.version());
@@ -43,6 +43,7 @@ impl Session {
             }
             Handling::Transaction => self.transaction(pending),
             Handling::PubSub => self.pubsub(pending),
+            Handling::Local if pending.spec.name == "ping" && self.context.scripts.running.is_any() => Step::Alone(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
             Handling::Disabled(text) => self.refuse(text),
@@ -58,6 +59,6 @@ impl Session {
 }
 
 /// Whether the command acts at once even between MULTI and EXEC.
-fn acts_at_once(name: &str) -> bool {
+pub(super) fn acts_at_once(name: &str) -> bool {
     matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }

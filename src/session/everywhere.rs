@@ -31,7 +31,7 @@ pub use scripts::Scripts;
 
 use super::{Pending, Session};
 use crate::command::{Flags, Handling};
-use crate::resp::{Proto, ReplyWriter, Request, error_reply};
+use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
 use crate::route::{self, Routed};
 use crate::txn::ExecError;
 
@@ -51,8 +51,22 @@ impl Session {
             false => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {
+            // One that a shard lacks is given back to it when it is called.
+            Ok(replies) if spec.name == "script|exists" && !replies.iter().any(|reply| route::is_error(reply)) => {
+                let lists: Vec<Vec<Bytes>> = replies.iter().filter_map(|reply| elements(reply).ok().flatten()).collect();
+                let on_all = |index: usize| lists.iter().all(|list| list.get(index).is_some_and(|found| found.as_ref() == b":1\r\n"));
+                self.reply(|reply| {
+                    reply.array(request.argc() - 2);
+                    for (index, digest) in request.args_from(2).enumerate() {
+                        reply.integer(i64::from(on_all(index) || context.scripts.body(digest).is_some()));
+                    }
+                });
+            }
             Ok(replies) => {
                 context.scripts.note(spec.name, &request);
+                if spec.name == "config|resetstat" {
+                    context.metrics.reset();
+                }
                 self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));
             }
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),

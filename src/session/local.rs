@@ -93,7 +93,7 @@ pub enum LocalOutcome {
     Reset,
     /// Collect [`info::Facts`] for these sections, then have [`info::reply`] write them. Nothing was written.
     Info(Sections),
-    /// Answer from weft's configuration and a shard's (`CONFIG GET`). Nothing was written.
+    /// Answer from weft's configuration and a shard's (`CONFIG GET`), or set what may be set (`CONFIG SET`). Nothing was written.
     Config,
     /// Look into the shards' records (`WEFT TXN`). Nothing was written.
     Inquiry(weft::Inquiry),
@@ -152,7 +152,7 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "acl|users" => server::users(call),
         "acl|list" => server::list(call),
         "module|list" => server::modules(call),
-        "config|get" => LocalOutcome::Config,
+        "config|get" | "config|set" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         "weft|help" => weft::help(call),

@@ -16,6 +16,7 @@ use crate::command::{Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
 use crate::route::{self, Route, RouteError, Routed};
+use crate::topology::ShardId;
 use crate::txn::compute::Spread;
 use crate::txn::{ExecError, Executed};
 
@@ -173,11 +174,13 @@ impl Session {
     pub(super) async fn exec(&mut self) {
         let Some(queue) = self.leave_multi() else { return };
         let watch = self.watch.take();
+        let context = Rc::clone(&self.context);
+        if let Some(busy) = self.busy(queue.elements.iter().flat_map(Element::shards)).await {
+            return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+        }
         if queue.spoiled {
-            drop(watch);
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
-        let context = Rc::clone(&self.context);
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
             context.compute(commands, watch, self.client.proto()).await
@@ -236,6 +239,14 @@ impl Element {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
             Self::Local(_) | Self::Unwatch | Self::Wrong(_) | Self::Spread(_) => &[],
+        }
+    }
+
+    /// Where its keys are.
+    fn shards(&self) -> Vec<ShardId> {
+        match self {
+            Self::Spread(spread) => spread.keys.iter().map(|(_, place)| place.shard).collect(),
+            other => other.commands().iter().map(|command| command.place.shard).collect(),
         }
     }
 

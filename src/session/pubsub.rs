@@ -93,10 +93,12 @@ impl Drop for Subscriptions {
 
 /// Whether a RESP2 client that listens may send the command: it reads messages, and could not tell other replies from them.
 pub(super) fn is_for_listeners(spec: &CommandSpec) -> bool {
-    matches!(
-        spec.name,
-        "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe" | "ping" | "quit" | "reset"
-    )
+    is_confirmed(spec) || matches!(spec.name, "ping" | "quit" | "reset")
+}
+
+/// Whether the command is answered by messages.
+pub(super) fn is_confirmed(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "subscribe" | "psubscribe" | "ssubscribe" | "unsubscribe" | "punsubscribe" | "sunsubscribe")
 }
 
 impl Session {

@@ -116,6 +116,14 @@ pub(super) async fn native(target: &Target, proto: Proto, batch: &Batch, wait: D
         Ok(leased) => leased,
         Err(error) => return lost(error, false),
     };
+    if let ([only], true) = (&batch.commands[..], batch.keys.is_empty()) {
+        // No lock is against it, and it is atomic by itself. Nor may it go behind MULTI: a server without memory refuses every script
+        // there, and alone only those that write.
+        return match leased.call(std::slice::from_ref(&only.request)).await {
+            Ok(replies) => Attempt::Done(replies),
+            Err(error) => lost(error, true),
+        };
+    }
     let locks = LockKeys::against(batch);
     match look(&mut leased, target.is_asking(), &locks).await {
         Ok(Look::Free) => {}

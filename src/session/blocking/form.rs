@@ -36,6 +36,8 @@ pub(super) struct Try {
 pub(super) enum Answer {
     /// It is the same.
     Same,
+    /// It is the same, and what it holds was added to another key.
+    Moved,
     /// The key stands before it: `value` to `[key, value]`.
     KeyAndValue,
     /// The key stands before its elements: `[member, score]` to `[key, member, score]`.
@@ -50,7 +52,7 @@ impl Try {
         }
         let parts = match self.answer {
             _ if frame.first() == Some(&b'-') => return Some(frame.clone()),
-            Answer::Same => return Some(frame.clone()),
+            Answer::Same | Answer::Moved => return Some(frame.clone()),
             Answer::KeyAndValue => vec![frame.clone()],
             Answer::KeyAndElements => elements(frame).ok().flatten().unwrap_or_default(),
         };
@@ -103,7 +105,7 @@ fn pops(request: &Request, command: &str, family: Family, answer: Answer) -> Res
 /// `BLMOVE source destination from to timeout`
 fn moves(request: &Request, sides: &[&[u8]; 2], timeout: usize) -> Result<Form, &'static str> {
     let command = Request::new(&[b"LMOVE", request.arg(1), request.arg(2), sides[0], sides[1]]);
-    let only = Try { request: command, keys: vec![request.arg_bytes(1)], answer: Answer::Same };
+    let only = Try { request: command, keys: vec![request.arg_bytes(1)], answer: Answer::Moved };
     Ok(Form { timeout: seconds(request.arg(timeout))?, family: Family::List, tries: vec![only] })
 }
 

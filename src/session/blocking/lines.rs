@@ -35,8 +35,10 @@ pub(in crate::session) struct Line {
 /// Every client of the process that waits in a blocking command.
 #[derive(Debug, Default)]
 pub struct WaitingRoom {
-    /// How many wait: read by every write, without the lock.
+    /// How many are in a line: read by every write, without the lock.
     count: AtomicUsize,
+    /// How many of them have looked once and found nothing.
+    blocked: AtomicUsize,
     lines: Mutex<Lines>,
 }
 
@@ -63,7 +65,12 @@ pub enum Release {
 }
 
 impl WaitingRoom {
-    /// How many clients wait.
+    /// How many clients wait, having found nothing: what happens from now on they will see.
+    pub fn blocked(&self) -> usize {
+        self.blocked.load(Ordering::Relaxed)
+    }
+
+    /// How many clients wait, or are about to.
     pub fn len(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -107,7 +114,7 @@ impl WaitingRoom {
         all.by_client.insert(id, Arc::clone(&waiter));
         self.count.store(all.by_client.len(), Ordering::Relaxed);
         drop(all);
-        PlaceInLine { room: Arc::clone(self), id, waiter, lines }
+        PlaceInLine { room: Arc::clone(self), id, waiter, lines, blocked: false }
     }
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
@@ -122,9 +129,18 @@ pub(in crate::session) struct PlaceInLine {
     id: u64,
     waiter: Arc<Waiter>,
     lines: Vec<Line>,
+    /// The client has looked and found nothing.
+    blocked: bool,
 }
 
 impl PlaceInLine {
+    /// The client has looked once and found nothing.
+    pub(in crate::session) fn block(&mut self) {
+        if !std::mem::replace(&mut self.blocked, true) {
+            self.room.blocked.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Whether it is this client's turn to try `line`.
     pub(in crate::session) fn is_next(&self, line: &Line) -> bool {
         line.family == Family::Stream
@@ -153,6 +169,9 @@ impl PlaceInLine {
 
 impl Drop for PlaceInLine {
     fn drop(&mut self) {
+        if self.blocked {
+            self.room.blocked.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut all = self.room.lock();
         for key in &self.lines {
             let Some(line) = all.by_key.get_mut(key) else { continue };

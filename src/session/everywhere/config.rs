@@ -1,14 +1,23 @@
-//! CONFIG GET: what clients ask a server about itself, told of weft and its shards together.
+//! CONFIG GET and SET: what clients ask a server about itself, told of weft and its shards together.
 //!
-//! Parameters about connections are weft's own. Parameters about data are read from a shard, on the understanding that all are
-//! configured alike. Everything else stays unsaid: a shard's passwords, paths and addresses are not a client's to know. Which
-//! parameters a pattern matches the shard decides; where it refuses CONFIG, weft's own are found by their full names.
+//! Parameters about connections are weft's own, and set by its file alone. Parameters about data are read from a shard, on the
+//! understanding that all are configured alike, and set on all primaries. Everything else stays unsaid: a shard's passwords, paths
+//! and addresses are not a client's to know. Which parameters a pattern matches the shard decides; where it refuses CONFIG, weft's
+//! own are found by their full names.
+//!
+//! CONFIG SET asks one shard first: what it refuses, none has been told. A shard that cannot be reached then keeps its old values,
+//! and the client is told so; replicas keep theirs, as behind any primary.
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
+use super::error;
 use crate::config::Config;
-use crate::resp::{Proto, Request, Value};
+use crate::resp::{Proto, Request, Value, error_reply};
+use crate::route;
 use crate::session::{Databases, Session};
+use crate::txn::ExecError;
 
 impl Session {
     /// `CONFIG GET pattern …`
@@ -26,7 +35,7 @@ impl Session {
             .into_iter()
             .filter_map(|(name, value)| match own(&name, &context.config, context.settings.databases) {
                 Some(own) => Some((name, own)),
-                None => (readable && OF_SHARDS.iter().any(|shared| name.starts_with(shared))).then_some((name, value)),
+                None => (readable && is_of_shards(&name)).then_some((name, value)),
             })
             .collect();
         self.reply(|writer| {
@@ -37,6 +46,63 @@ impl Session {
             }
         });
     }
+
+    /// `CONFIG SET parameter value …`
+    pub(crate) async fn config_set(&mut self, request: &Request) {
+        let result = match self.for_shards(request).await {
+            Ok(words) => self.set_everywhere(&words).await,
+            Err(text) => error(&text),
+        };
+        self.deliver(result);
+    }
+
+    /// The parameters of a CONFIG SET that are the shards', with their values; those of weft's own may only be what they are already.
+    async fn for_shards(&self, request: &Request) -> Result<Vec<Bytes>, String> {
+        if request.argc() % 2 == 1 {
+            return Err(error_reply::SYNTAX.to_owned());
+        }
+        let mut words = Vec::new();
+        for index in (2..request.argc()).step_by(2) {
+            let name = String::from_utf8_lossy(request.arg(index)).to_ascii_lowercase();
+            match own(&name, &self.context.config, self.context.settings.databases) {
+                Some(value) if value.as_bytes() == request.arg(index + 1) => {}
+                Some(_) => return Err(error_reply::config_set(request.arg(index), "can't set immutable config")),
+                None if is_of_shards(&name) => words.extend([request.arg_bytes(index), request.arg_bytes(index + 1)]),
+                None if self.is_parameter(&name).await => {
+                    return Err(error_reply::config_set(request.arg(index), "can't set protected config"));
+                }
+                None => return Err(error_reply::config_unknown(request.arg(index))),
+            }
+        }
+        Ok(words)
+    }
+
+    async fn is_parameter(&self, name: &str) -> bool {
+        let reply = self.context.engine.any_shard(&Request::new(&["CONFIG", "GET", name]), Proto::Resp2).await;
+        reply.ok().and_then(|reply| Value::parse(&reply).ok()?.pairs().map(|pairs| !pairs.is_empty())).unwrap_or(false)
+    }
+
+    async fn set_everywhere(&self, words: &[Bytes]) -> Result<Bytes, ExecError> {
+        let mut reply = Bytes::from_static(b"+OK\r\n");
+        if words.is_empty() {
+            return Ok(reply);
+        }
+        let words: Vec<&[u8]> = [&b"CONFIG"[..], b"SET"].into_iter().chain(words.iter().map(|word| &word[..])).collect();
+        let request = Request::new(&words);
+        for shard in self.context.upstreams.map().ids() {
+            reply = match self.context.engine.one_shard(shard, &request, 0, Proto::Resp2).await {
+                Ok(reply) if route::is_error(&reply) => return Ok(reply),
+                Ok(reply) => reply,
+                Err(_) => return error(error_reply::NOT_EVERYWHERE),
+            };
+        }
+        Ok(reply)
+    }
+}
+
+/// Whether the parameter says what the shards do with data.
+fn is_of_shards(name: &str) -> bool {
+    OF_SHARDS.iter().any(|shared| name.starts_with(shared))
 }
 
 /// The value of a parameter that is weft's own affair.

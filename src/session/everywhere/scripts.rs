@@ -11,10 +11,15 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use crate::resp::Request;
+use crate::session::busy::Running;
 
 /// The scripts that the clients of this process have used.
 #[derive(Debug, Default)]
-pub struct Scripts(Mutex<Inner>);
+pub struct Scripts {
+    inner: Mutex<Inner>,
+    /// Those of them that are running now.
+    pub(crate) running: Running,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -41,6 +46,11 @@ impl Scripts {
         self.lock().bodies.get(&digest.to_ascii_lowercase()[..]).cloned()
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().bodies.len()
+    }
+
     fn remember(&self, body: &[u8]) {
         if body.len() > SCRIPT_BYTES_MAX {
             return;
@@ -60,7 +70,7 @@ impl Scripts {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod keyspace;
 mod sections;
+mod statistics;
 
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use bytes::BytesMut;
 
 pub use keyspace::aggregate as aggregate_keyspace;
 pub use sections::Sections;
+pub use statistics::Statistics;
 
 use crate::config::Isolation;
 use crate::metrics::{ProcessUsage, Snapshot};
@@ -32,12 +34,16 @@ pub struct Facts<'a> {
     pub connected_clients: usize,
     /// Clients that wait in a blocking command.
     pub blocked_clients: usize,
+    /// Users' scripts that weft remembers.
+    pub cached_scripts: usize,
     /// The counters.
     pub metrics: &'a Snapshot,
     /// Memory and processor time of the process.
     pub usage: ProcessUsage,
     /// The databases of all shards, from [`aggregate_keyspace`]; needed only for [`Sections::KEYSPACE`].
     pub keyspace: &'a str,
+    /// What was called and what failed; needed only for [`Sections::ASKED_FOR_STATISTICS`].
+    pub statistics: &'a Statistics,
     /// The time for ages.
     pub now: Instant,
     /// The time of day, since 1970.

@@ -32,25 +32,32 @@ bitflags! {
         const ERRORSTATS = 1 << 8;
         /// `# Cluster`
         const CLUSTER = 1 << 9;
-        /// `# Keyspace`: the one for which the shards must be asked.
+        /// `# Keyspace`: for this one the shards must be asked.
         const KEYSPACE = 1 << 10;
         /// `# Weft`
         const WEFT = 1 << 11;
+        /// `# Commandstats`
+        const COMMANDSTATS = 1 << 12;
+        /// Those for which the shards must be asked for their statistics.
+        const ASKED_FOR_STATISTICS = Self::COMMANDSTATS.bits() | Self::ERRORSTATS.bits() | Self::STATS.bits() | Self::PERSISTENCE.bits();
     }
 }
 
 impl Sections {
-    /// The sections that INFO's arguments name. Without arguments it is all, and so are `default`, `all` and `everything`: weft keeps
-    /// none back. A name that does not exist adds nothing, as in Redis.
+    /// The sections that INFO's arguments name. Without arguments it is all but what is counted for each command, and so is `default`;
+    /// `all` and `everything` are all. A name that does not exist adds nothing, as in Redis.
     pub fn named<'a>(names: impl ExactSizeIterator<Item = &'a [u8]>) -> Self {
         if names.len() == 0 {
-            return Self::all();
+            return Self::all() - Self::COMMANDSTATS;
         }
         names.map(Self::of_name).collect()
     }
 
     fn of_name(name: &[u8]) -> Self {
-        if ["default", "all", "everything"].iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes())) {
+        if name.eq_ignore_ascii_case(b"default") {
+            return Self::all() - Self::COMMANDSTATS;
+        }
+        if ["all", "everything"].iter().any(|word| name.eq_ignore_ascii_case(word.as_bytes())) {
             return Self::all();
         }
         let section = SECTIONS.iter().find(|section| name.eq_ignore_ascii_case(section.title.as_bytes()));
@@ -84,7 +91,8 @@ const SECTIONS: &[Section] = &[
     Section { flag: Sections::REPLICATION, title: "Replication", fields: replication },
     Section { flag: Sections::CPU, title: "CPU", fields: cpu },
     Section { flag: Sections::MODULES, title: "Modules", fields: |_, _| {} },
-    Section { flag: Sections::ERRORSTATS, title: "Errorstats", fields: errorstats },
+    Section { flag: Sections::COMMANDSTATS, title: "Commandstats", fields: |text, facts| text.fields(facts.statistics.command_fields()) },
+    Section { flag: Sections::ERRORSTATS, title: "Errorstats", fields: |text, facts| text.fields(facts.statistics.error_fields()) },
     Section { flag: Sections::CLUSTER, title: "Cluster", fields: |text, _| text.field("cluster_enabled", 0) },
     Section { flag: Sections::KEYSPACE, title: "Keyspace", fields: |text, facts| text.lines(facts.keyspace) },
     Section { flag: Sections::WEFT, title: "Weft", fields: weft },
@@ -123,15 +131,18 @@ fn memory(text: &mut Text, facts: &Facts<'_>) {
     text.field("used_memory_rss_human", HumanBytes(usage.resident));
     text.field("used_memory_peak", usage.resident_peak);
     text.field("used_memory_peak_human", HumanBytes(usage.resident_peak));
+    text.field("number_of_cached_scripts", facts.cached_scripts);
     text.field("maxmemory", 0);
     text.field("maxmemory_human", HumanBytes(0));
     text.field("maxmemory_policy", &facts.shards.maxmemory_policy);
 }
 
-/// weft keeps nothing on disk, so nothing is loading, saving or failing to.
-fn persistence(text: &mut Text, _facts: &Facts<'_>) {
+/// weft keeps nothing on disk, so nothing is loading, saving or failing to; what changes is in the shards.
+fn persistence(text: &mut Text, facts: &Facts<'_>) {
+    let (unsaved, changes) = facts.statistics.unsaved();
     text.field("loading", 0);
     text.field("async_loading", 0);
+    text.field(unsaved, changes);
     text.field("rdb_bgsave_in_progress", 0);
     text.field("aof_enabled", 0);
     text.field("aof_rewrite_in_progress", 0);
@@ -141,7 +152,6 @@ fn stats(text: &mut Text, facts: &Facts<'_>) {
     let metrics = facts.metrics;
     let throughput = metrics.throughput;
     let rejected = metrics[Counter::RejectedByLimit] + metrics[Counter::RejectedByProtectedMode];
-    let errors: u64 = metrics.errors().map(|(_, count)| count).sum();
     text.field("total_connections_received", metrics[Counter::ConnectionsAccepted]);
     text.field("total_commands_processed", metrics[Counter::Commands]);
     text.field("instantaneous_ops_per_sec", throughput.commands);
@@ -150,7 +160,8 @@ fn stats(text: &mut Text, facts: &Facts<'_>) {
     text.field("instantaneous_input_kbps", format_args!("{:.2}", throughput.input_kib));
     text.field("instantaneous_output_kbps", format_args!("{:.2}", throughput.output_kib));
     text.field("rejected_connections", rejected);
-    text.field("total_error_replies", errors);
+    text.field("migrate_cached_sockets", 0);
+    text.field("total_error_replies", facts.statistics.errors());
 }
 
 /// To its clients weft is a primary without replicas; health checks look for `role:master`.
@@ -165,12 +176,6 @@ fn replication(text: &mut Text, facts: &Facts<'_>) {
 fn cpu(text: &mut Text, facts: &Facts<'_>) {
     text.field("used_cpu_sys", format_args!("{:.6}", facts.usage.cpu_system));
     text.field("used_cpu_user", format_args!("{:.6}", facts.usage.cpu_user));
-}
-
-fn errorstats(text: &mut Text, facts: &Facts<'_>) {
-    for (code, count) in facts.metrics.errors() {
-        text.field(&format!("errorstat_{code}"), format_args!("count={count}"));
-    }
 }
 
 fn weft(text: &mut Text, facts: &Facts<'_>) {
@@ -230,6 +235,10 @@ impl Text {
 
     fn field(&mut self, name: &str, value: impl fmt::Display) {
         self.line(format_args!("{name}:{value}"));
+    }
+
+    fn fields(&mut self, fields: impl Iterator<Item = (String, String)>) {
+        fields.for_each(|(name, value)| self.field(&name, value));
     }
 
     /// Lines that end in CR LF already.
