@@ -256,7 +256,7 @@ fn a_lock_without_a_record_that_nobody_meets_is_swept() {
         let (shards, _idle, keys) = left_at(mode, "before-commit");
         lose_record(&shards, 0);
         lose_record(&shards, 1);
-        assert_eq!(shards.internal_keys().len(), 2, "an x-lock and an s-lock");
+        assert_eq!(shards.internal_keys().len(), 4, "an x-lock and an s-lock, and what closes the gates of both shards");
         let sweeping = Weft::setup(&shards).set("sweep.interval_ms", 100).set("sweep.prepared_age_ms", 300);
         let weft = sweeping.set("sweep.committed_age_ms", 300).set("sweep.aborted_age_ms", 300).start();
         eventually(PATIENCE, "the shards are clean", || shards.internal_keys().is_empty());

@@ -44,6 +44,8 @@ impl Session {
             Handling::Transaction => self.transaction(pending),
             Handling::PubSub => self.pubsub(pending),
             Handling::Local if pending.spec.name == "ping" && self.context.scripts.running.is_any() => Step::Alone(pending),
+            // What is in flight may have to be sent again, in the same database and the same protocol as before.
+            Handling::Local if changes_the_connection(pending.spec.name) && !self.window.is_settled() => Step::Stalled(pending),
             Handling::Local => self.local(pending),
             Handling::Later(_) => self.refuse(&error_reply::not_supported(pending.spec.name)),
             Handling::Disabled(text) => self.refuse(text),
@@ -56,6 +58,11 @@ impl Session {
         self.reply(|reply| reply.error(text));
         Step::Sent
     }
+}
+
+/// Whether the command changes what the requests before it were sent for.
+fn changes_the_connection(name: &str) -> bool {
+    matches!(name, "select" | "hello" | "reset")
 }
 
 /// Whether the command acts at once even between MULTI and EXEC.

@@ -171,7 +171,7 @@ fn a_resolver_that_dies_is_taken_over_from() {
             let context = format!("{resolver}-{applied}");
             let first = shards.key_on(0, &context);
             let second = if applied { shards.key_on(1, &context) } else { held.clone() };
-            let failpoint = if applied { "before-commit" } else { "after-prepare:3" };
+            let failpoint = if applied { "before-commit" } else { "before-abort" };
             let mut doomed = setup(&shards).env("WEFT_FAILPOINT", failpoint).start();
             send_transaction(&mut doomed.client(), increments(&[first.clone(), second.clone()]));
             doomed.process().must_exit();
