@@ -9,7 +9,7 @@
 //! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |
 //! | other writes | alone, natively on a leased connection | the command |
 //!
-//! The first way that can be taken is taken. The [gate](crate::txn::gate) can be relied on while it is free; where transactions over
+//! The first way that can be taken is taken. The [gate] can be relied on while it is free; where transactions over
 //! several shards keep it closed, the ways below it are as good as they ever were.
 //!
 //! Writes that the client pipelines to one participant travel as one run: one script call, carried out whole or not at all. So

@@ -94,7 +94,7 @@ impl Target {
     /// Sends `requests` adjacent to each other on the shared connection and returns the reply frame of each.
     ///
     /// # Errors
-    /// As [`call`].
+    /// As [`call`](crate::upstream::call).
     pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
         let conn = self.node.shared(self.place.db, proto);
         let mut run = None;
@@ -113,7 +113,7 @@ impl Target {
     /// nothing ran.
     ///
     /// # Errors
-    /// As [`call`].
+    /// As [`call`](crate::upstream::call).
     pub(super) async fn eval(&self, proto: Proto, load: &Request, request: &Request) -> Result<Bytes, UpstreamError> {
         let reply = self.call(proto, std::slice::from_ref(request)).await?.remove(0);
         if !reply.starts_with(b"-NOSCRIPT") {

@@ -12,7 +12,7 @@
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
 //! these names in place of the keys', DUMP of what they may have written, UNLINK of the copies. Inside of one MULTI nobody ever sees a copy, and none
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
-//! [`home`] puts that MULTI together and reads what came of it.
+//! `home` puts that MULTI together and reads what came of it.
 //!
 //! # What it costs
 //!

@@ -1,7 +1,7 @@
 //! WEFT: the command for weft's operators, in the form of Redis's own containers.
 //!
 //! Here is what can be answered without a shard: help, and errors in what was asked. The questions that are left go to
-//! [`operator`](crate::session::operator).
+//! `operator`.
 
 use std::time::Duration;
 
