@@ -292,8 +292,6 @@ counters! {
     ErrorTxnRefused = "weft_errors_total" r#"code="TXNREFUSED""#;
     /// All shards lost a transaction.
     ErrorTxnLost = "weft_errors_total" r#"code="TXNLOST""#;
-    /// A transaction gave way.
-    ErrorTxnConflict = "weft_errors_total" r#"code="TXNCONFLICT""#;
     /// A transaction committed, its replies are gone.
     ErrorTxnPending = "weft_errors_total" r#"code="TXNPENDING""#;
     /// A transaction committed, too few replicas have confirmed it.

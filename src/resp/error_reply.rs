@@ -185,8 +185,6 @@ pub const TXNUNKNOWN: &str =
 pub const TXNPENDING: &str = "TXNPENDING committed, replies unavailable";
 /// A transaction is applied on all its shards, and one of them has too few replicas, or none in time, that have it: a failover may lose it.
 pub const TXNUNCONFIRMED: &str = "TXNUNCONFIRMED committed, but too few replicas have confirmed it in time";
-/// A transaction met others on its keys until its attempts were used up. Safe to retry.
-pub const TXNCONFLICT: &str = "TXNCONFLICT gave way to other transactions on the same keys; nothing was applied";
 /// A shard's clock and weft's are more than five minutes apart, so that weft could not tell a late message from a current one.
 pub const CLOCK_APART: &str = "TXNREFUSED the clocks of weft and of a shard are more than five minutes apart; nothing was applied";
 /// Every shard lost a transaction that had been decided, before any of them applied it.

@@ -11,7 +11,6 @@ pub(super) fn outcome(text: &str) -> Option<Outcome> {
 const TOLD: [(&str, Outcome); 10] = [
     // Of weft's own.
     ("LOCKWAIT", Outcome::Failed),
-    ("TXNCONFLICT", Outcome::Failed),
     ("TXNREFUSED", Outcome::Failed),
     // No command here goes to every shard.
     ("UNAVAILABLE", Outcome::Failed),
