@@ -8,7 +8,7 @@ pub(super) fn outcome(text: &str) -> Option<Outcome> {
 }
 
 /// The code of each error that may be met while things break, and what it says.
-const TOLD: [(&str, Outcome); 10] = [
+const TOLD: [(&str, Outcome); 9] = [
     // Of weft's own.
     ("LOCKWAIT", Outcome::Failed),
     ("TXNREFUSED", Outcome::Failed),
