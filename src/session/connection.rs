@@ -30,7 +30,6 @@ impl Session {
         // A listing shows its own client as it is now, with the command in its hands.
         self.client.profile.buffered_input = pending.request.bytes().len();
         self.client.publish();
-        self.client.profile.buffered_input = 0;
         let shards = context.shards();
         let local = LocalContext {
             now: context.engine.now(),
@@ -43,6 +42,7 @@ impl Session {
         let mut out = BytesMut::new();
         let call = Call { request: &pending.request, client: &mut self.client, context: &local, out: &mut out };
         let outcome = local::answer(pending.spec.name, call);
+        self.client.profile.buffered_input = 0;
         match outcome {
             LocalOutcome::Close => self.closing = true,
             LocalOutcome::Reset => {
