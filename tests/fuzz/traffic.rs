@@ -162,7 +162,7 @@ pub(super) fn mangled(chunk: &[u8], rng: &mut Rng) -> Vec<u8> {
         0 | 1 => bytes.truncate(rng.usize(..bytes.len())),
         2..=6 => drop(bytes.splice(0..0, GARBAGE[rng.usize(..GARBAGE.len())].iter().copied())),
         7 => bytes.extend_from_slice(GARBAGE[rng.usize(..GARBAGE.len())]),
-        8 => drop(bytes.splice(0..0, b"*1\r\n".repeat(100))),
+        8 => drop(bytes.splice(0..0, b"*1\r\n".repeat(10_000))),
         9 => bytes[0] = b'@',
         10 => {
             let line_ends: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b'\r').collect();
