@@ -31,7 +31,8 @@ impl Context {
         }
         let transfer = Transfer::of(request, keys).ok_or_else(|| ExecError::Rejected(error_reply::SYNTAX.to_owned()))?;
         let start = Instant::now();
-        let mut habit = self.engine.habit_of_writing([&transfer.source, &transfer.destination].map(|(place, key)| (place, &key[..])).into_iter());
+        let mut habit =
+            self.engine.habit_of_writing([&transfer.source, &transfer.destination].map(|(place, key)| (place, &key[..])).into_iter());
         loop {
             if let Some(reply) = self.try_transfer(&transfer, &habit, proto).await? {
                 return Ok(reply);

@@ -117,9 +117,12 @@ impl Engine {
 
     /// Waits for a turn to watch `keys`; `None` if there is no reason to take turns.
     pub(super) async fn stand_in_line(&self, keys: &[(Place, Vec<Bytes>)], habit: &Habit) -> Option<Spot> {
+        if self.config.watch_turn.is_zero() {
+            return None;
+        }
         let wanted = habit.wanted(&self.latches, keys);
         let begins = habit.broken && wanted.is_exclusive();
-        if self.config.watch_turn.is_zero() || !(begins || self.latches.is_any_held(&wanted)) {
+        if !begins && !self.latches.is_any_held(&wanted) {
             return None;
         }
         let latched = match self.latches.try_take(&wanted) {

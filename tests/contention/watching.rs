@@ -1,11 +1,12 @@
 //! Clients that watch, read and write the same keys: they go one after another instead of breaking each other, and whoever does not
 //! get on with it is overtaken.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use super::{PATIENT, exec, increments, must_have_no_locks, waits};
+use super::{PATIENT, exec, increments, must_have_no_locks, number, waits};
 use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Weft, eventually};
 
 /// Watches `keys`, reads them and writes each one more than it was, until nothing has come in between; how often something had.
@@ -77,6 +78,34 @@ fn watching_loops_of_one_proxy_go_one_at_a_time_whether_over_one_shard_or_severa
         // The first round teaches who meets whom.
         assert!(broken <= 3 * CLIENTS, "{broken} were broken");
     }
+}
+
+#[test]
+fn computing_commands_of_16_clients_on_two_proxies_lose_nothing_and_all_get_through() {
+    const CLIENTS: usize = 16;
+    const ROUNDS: usize = 4;
+    let shards = Shards::start(Mode::Static, Flavor::Redis, 2);
+    let wefts = [Weft::start(&shards), Weft::start(&shards)];
+    let all = shards.key_on(0, "all");
+    let sizes: Vec<Reply> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|index| {
+                let (weft, all, own) = (&wefts[index % 2], &all, shards.key_on(1, &format!("own{index}:")));
+                scope.spawn(move || {
+                    let mut client = weft.client();
+                    let mut add = |round: usize| {
+                        client.must_int(&format!("SADD {own} {index}:{round}"), 1);
+                        client.call(&format!("SUNIONSTORE {all} {all} {own}"))
+                    };
+                    (0..ROUNDS).map(&mut add).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+    });
+    let expected: BTreeSet<i64> = (1..=(CLIENTS * ROUNDS) as i64).collect();
+    assert_eq!(sizes.iter().map(number).collect::<BTreeSet<_>>(), expected, "each adds one element to what the one before has left");
+    must_have_no_locks(&shards);
 }
 
 /// Shards and a weft whose clients wait for each other for as long as a test lasts.
