@@ -185,6 +185,7 @@ impl Engine {
         };
         // Others are let in when all is over.
         let mut spot = watch.take_spot();
+        spot.iter().for_each(|spot| spot.prolong(self.config.lease));
         let executed = self.exec_watching(commands, watch, proto).await;
         if let (Some(spot), Ok(Executed::WatchBroken)) = (&mut spot, &executed) {
             spot.set_broken();

@@ -10,10 +10,11 @@
 //!   and go one at a time. While it exists, whoever comes for the key stands in it, too, one at a time if its last EXEC has written
 //!   the key, together with others if not. So many clients that watch a key which they only read never wait for each other, however often
 //!   it changes, and a line ends when nobody is left in it.
-//! - **What it costs.** A hash and a lookup for each key, while nobody contends for it. No round trip ever.
-//! - **Bounded.** A client has its turn from when it is let in, for `watch_turn_ms`. If it thinks for longer, it keeps its watches and is
-//!   merely no longer waited for. It gives its place up by whatever ends its watches. Nobody waits for longer than
-//!   `lock_wait_timeout_ms`; then it goes ahead, as optimistic as without a line. Who already has a place never waits for another.
+//! - **What it costs.** While nobody contends for a key, a hash and a lookup at WATCH, and a hash at EXEC. No round trip ever.
+//! - **Bounded.** A client that is let in has `watch_turn_ms` for its WATCH, and as long again until its EXEC, which may take a lease. If it
+//!   thinks for longer, it keeps its watches and is merely no longer waited for. It gives its place up by whatever ends its watches. Nobody
+//!   waits for longer than `lock_wait_timeout_ms`; then it goes ahead, as optimistic as without a line. Who already has a place never waits
+//!   for another.
 //!
 //! # Several proxies
 //!
@@ -23,13 +24,14 @@
 //! participant, and whoever is next in its line watches as soon as the winner's locks are gone. It has stood in line already, and need not
 //! for its next try: it comes after the one whose turn it is now. So a turn that is lost costs two turns, not a whole line.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::task::AbortHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::engine::Engine;
 use super::latch::{Latched, Latches, Wanted};
@@ -50,11 +52,18 @@ pub struct Habit {
 
 /// A place in the lines of some keys; dropping it lets the next in.
 pub(super) struct Spot {
-    /// Empty when the turn is over. The timer holds the other end.
-    latched: Rc<RefCell<Option<Latched>>>,
+    turn: Rc<Turn>,
+    /// Ends the turn.
     timer: AbortHandle,
     /// Somebody is after the keys who does not stand in this line.
     contested: bool,
+}
+
+/// What a place and its timer share.
+struct Turn {
+    /// Empty when the turn is over.
+    latched: RefCell<Option<Latched>>,
+    until: Cell<Instant>,
 }
 
 impl Habit {
@@ -78,7 +87,12 @@ impl Habit {
 impl Spot {
     /// Whether the turn is not over.
     fn is_turn(&self) -> bool {
-        self.latched.borrow().is_some()
+        self.turn.latched.borrow().is_some()
+    }
+
+    /// Prolongs a turn that is not over: it ends so long from now.
+    pub(super) fn prolong(&self, time: Duration) {
+        self.turn.until.set(Instant::now() + time);
     }
 
     /// Whether somebody is after the keys who does not stand in this line: a client of another proxy, as a rule.
@@ -88,7 +102,7 @@ impl Spot {
 
     /// The watch was broken although it was its turn: those who wait are told that the line is not all there is.
     pub(super) fn set_broken(&mut self) {
-        if let Some(latched) = &mut *self.latched.borrow_mut() {
+        if let Some(latched) = &mut *self.turn.latched.borrow_mut() {
             latched.set_changed();
         }
     }
@@ -97,6 +111,16 @@ impl Spot {
 impl Drop for Spot {
     fn drop(&mut self) {
         self.timer.abort();
+        self.turn.latched.take();
+    }
+}
+
+impl Turn {
+    /// Ends when the turn does.
+    async fn end(self: Rc<Self>) {
+        while Instant::now() < self.until.get() {
+            sleep_until(self.until.get()).await;
+        }
         self.latched.take();
     }
 }
@@ -139,18 +163,15 @@ impl Engine {
             }
         };
         let contested = habit.broken || latched.saw_change();
-        let latched = Rc::new(RefCell::new(Some(latched)));
-        let (turn, held) = (self.config.watch_turn, Rc::clone(&latched));
-        let timer = self.tasks.borrow_mut().spawn_local(async move {
-            tokio::time::sleep(turn).await;
-            held.take();
-        });
-        Some(Spot { latched, timer, contested })
+        let until = Cell::new(Instant::now() + self.config.watch_turn);
+        let turn = Rc::new(Turn { latched: RefCell::new(Some(latched)), until });
+        let timer = self.tasks.borrow_mut().spawn_local(Rc::clone(&turn).end());
+        Some(Spot { turn, timer, contested })
     }
 
     /// Adds the lines of `keys` to `spot`, unless somebody would have to be waited for.
     pub(super) fn stand_in_line_too(&self, spot: &mut Spot, keys: &[(Place, Vec<Bytes>)], habit: &Habit) {
-        if let Some(latched) = &mut *spot.latched.borrow_mut() {
+        if let Some(latched) = &mut *spot.turn.latched.borrow_mut() {
             // Whoever waits while others wait for it might wait for one of them.
             let _ = latched.try_add(&habit.wanted(&self.latches, keys));
         }

@@ -152,6 +152,7 @@ impl Engine {
         proto: Proto,
     ) -> Result<(), ExecError> {
         let mut held = watch.take().unwrap_or(Watch { participants: Vec::new(), proto, broken: false, spot: None, contested: false });
+        let in_line = held.spot.is_some();
         match &mut held.spot {
             Some(spot) => self.stand_in_line_too(spot, &keys, habit),
             None => held.spot = self.stand_in_line(&keys, habit).await,
@@ -165,6 +166,8 @@ impl Engine {
         let watched = try_join_all(begun.into_iter().map(|(place, names, before)| self.watch_at(place, names, before, proto))).await;
         let outcome = watched.map(|watched| held.participants.extend(watched));
         held.broken |= outcome.is_err();
+        // Not for each WATCH again, or it would never end.
+        held.spot.iter().filter(|_| !in_line).for_each(|spot| spot.prolong(self.config.watch_turn));
         *watch = Some(held);
         outcome
     }
@@ -176,7 +179,7 @@ impl Engine {
         let locks = LockKeys::against(&batch);
         let Some(mut watched) = before else {
             // Locks of this process are waited for after the first look; one that is met then is of a transaction of another proxy.
-            let mut looks = 1;
+            let mut looks = [1, EAGER_LOOKS].into_iter();
             return self
                 .persist(&batch, async |target| {
                     let leased = match target.lease(proto, self.config.lock_wait_timeout).await {
@@ -185,13 +188,12 @@ impl Engine {
                     };
                     let mut watched = Watched { place: target.place, leased, keys: Vec::new() };
                     let mut attempt = look_at(&mut watched, &names, &locks).await;
-                    for _ in 1..looks {
+                    for _ in 1..looks.next().unwrap_or(1) {
                         if !matches!(attempt, Attempt::Locked(_)) || watched.leased.call(&[Request::new(&["UNWATCH"])]).await.is_err() {
                             break;
                         }
                         attempt = look_at(&mut watched, &names, &locks).await;
                     }
-                    looks = EAGER_LOOKS;
                     attempt.map(|()| watched)
                 })
                 .await;
