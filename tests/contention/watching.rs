@@ -170,6 +170,16 @@ fn a_turn_ends_with_the_watch() {
 }
 
 #[test]
+fn a_turn_ends_when_its_client_is_killed() {
+    let (shards, weft) = patient();
+    let key = shards.key_on(0, "k");
+    let holder = must_have_its_turn(&weft, &key);
+    let mut waiter = must_wait(&weft, &key);
+    weft.client().must_int(&format!("CLIENT KILL ADDR {}", holder.local_address()), 1);
+    must_get_on(&mut waiter, &key);
+}
+
+#[test]
 fn who_disconnects_in_line_is_passed_over() {
     let (shards, weft) = patient();
     let key = shards.key_on(0, "k");
