@@ -2,7 +2,7 @@
 //!
 //! Each attempt is a [`Coordinator`] machine with a task of its own, which outlives the client: a transaction that was begun is brought
 //! to its end whoever still listens. The first attempt prepares everywhere at once and gives way to any lock; later ones prepare in
-//! order and may wait (protocol §9).
+//! order and may wait (protocol §9). So does the only attempt of whoever watches keys that other proxies are after.
 
 use std::collections::BTreeMap;
 use std::pin::pin;
@@ -46,7 +46,7 @@ pub(super) async fn exec(
 ) -> Result<Executed, ExecError> {
     let watching = watch.is_some();
     let mut latched = Some(latched);
-    let mut order = Order::Parallel;
+    let mut order = watch.as_ref().map_or(Order::Parallel, Watch::order);
     let mut tries = 0;
     loop {
         engine.refuse_unconfirmable(parts.keys()).await?;
