@@ -83,6 +83,8 @@ pub const TIMEOUT_NEGATIVE: &str = "ERR timeout is negative";
 pub const NUMKEYS: &str = "ERR numkeys should be greater than 0";
 /// LMPOP and its kin with a COUNT that is none.
 pub const COUNT: &str = "ERR count should be greater than 0";
+/// SORT by what are no numbers.
+pub const SCORES: &str = "ERR One or more scores can't be converted into double";
 /// A command on a key that holds another type.
 pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 /// MOVE to the database where the key is.
