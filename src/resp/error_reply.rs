@@ -272,6 +272,11 @@ pub fn compute_participants(max: usize) -> String {
     format!("ERR the keys lie on more than {max} slots of one shard, half of upstream.leased_connections_max")
 }
 
+/// A command that reads more keys than a server should have to watch; nothing was applied.
+pub fn too_many_keys(max: usize) -> String {
+    format!("ERR the command reads more than {max} keys of one shard at one moment")
+}
+
 fn limited(what: &str, limit: &str, max: usize) -> String {
     format!("ERR {what}: {limit} is {max}")
 }

@@ -134,7 +134,12 @@ impl Engine {
         if most > self.computing_max {
             return Err(ExecError::Rejected(error_reply::compute_participants(self.computing_max)));
         }
-        let turn = self.computing.acquire_many(u32::try_from(most).unwrap_or(u32::MAX));
+        self.turn_among_computing(most).await
+    }
+
+    /// Waits until `connections` may be held at one shard.
+    pub(super) async fn turn_among_computing(&self, connections: usize) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
+        let turn = self.computing.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX));
         match tokio::time::timeout(self.config.lock_wait_timeout, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(ExecError::LockWait),

@@ -112,7 +112,8 @@ fn random_lines(random: &mut fastrand::Rng) -> String {
 fn thousands_of_elements_are_sorted_and_where_they_may_be_stored() {
     const ELEMENTS: usize = 3000;
     on_each(|stage| {
-        let [x, y, p] = stage.keys();
+        let [x, y, z] = stage.keys();
+        let p = format!("{x}:");
         let mut client = stage.client();
         let all: Vec<String> = (0..ELEMENTS).map(|n| n.to_string()).collect();
         client.must_int(&format!("RPUSH {x} {}", all.join(" ")), ELEMENTS as i64);
@@ -125,6 +126,10 @@ fn thousands_of_elements_are_sorted_and_where_they_may_be_stored() {
             true => {
                 client.must_int(&format!("SORT {x} BY {p}w_* STORE {y}"), ELEMENTS as i64);
                 client.must_reply(&format!("LRANGE {y} 0 -1"), Reply::array(backwards.iter().map(|n| n.as_str())));
+                let more: Vec<String> = (0..30_000).map(|n| n.to_string()).collect();
+                client.must_int(&format!("SADD {z} {}", more.join(" ")), 30_000);
+                client.must_err(&format!("SORT {z} BY {p}w_* STORE {y}"), "ERR the command reads more than 8192 keys of one shard");
+                client.must_int(&format!("LLEN {y}"), ELEMENTS as i64);
             }
             // Each slot would have to be watched on a connection of its own.
             false => drop(client.must_err(&format!("SORT {x} BY {p}w_* STORE {y}"), "ERR the keys lie on more than 32 slots")),

@@ -140,6 +140,9 @@ impl Engine {
             let names = command.keys.iter().map(|key| command.request.arg_bytes(key.index as usize));
             places.entry(command.place).or_default().extend(names);
         }
+        if places.values().any(|keys| keys.len() > STORE_KEYS_MAX) {
+            return Err(ExecError::Rejected(error_reply::too_many_keys(STORE_KEYS_MAX)));
+        }
         let _turn = self.place_among_computing(places.keys().copied()).await?;
         let mut watch = None;
         let places = places.into_iter().map(|(place, keys)| (place, keys.into_iter().collect()));
@@ -235,6 +238,10 @@ fn array(values: &[Option<Bytes>], proto: Proto) -> Bytes {
 
 /// Rounds that it takes when nobody interferes, however long: source, weights, values.
 const ROUNDS_OWED: u32 = 2;
+
+/// How many keys may be read at one participant for STORE, all on one connection: watching them takes a server as long as the square
+/// of their number, by then a good part of a second.
+const STORE_KEYS_MAX: usize = 8192;
 
 /// Few enough for a script.
 const PUSHED_AT_ONCE: usize = 4096;
