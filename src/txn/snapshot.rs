@@ -213,7 +213,7 @@ mod tests {
         let command = |number: usize| {
             let request = Request::new(&["GET", &number.to_string()]);
             let keys = Keys::from_slice(&[KeyRef { index: 1, access: Access::Read }]);
-            Routed { spec: lookup(&request).unwrap(), request, place: place(u16::from(number % 10 == 0)), keys }
+            Routed { spec: lookup(&request).unwrap(), request, place: place(u16::from(number.is_multiple_of(10))), keys }
         };
         let parts = divide((0..3 * KEYS_PER_CONNECTION).map(command).collect());
         let shares = by_connection(&parts);

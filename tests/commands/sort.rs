@@ -149,7 +149,7 @@ fn a_sort_sees_one_moment_and_stores_one() {
         client.must_int(&format!("RPUSH source {}", elements.join(" ")), ELEMENTS as i64);
         // Every weight of a generation begins with its number.
         let written = |generation: usize| {
-            let weight = |n| if generation % 2 == 0 { generation * 10 + n } else { generation * 10 + ELEMENTS - n };
+            let weight = |n| if generation.is_multiple_of(2) { generation * 10 + n } else { generation * 10 + ELEMENTS - n };
             weights.iter().enumerate().map(|(n, key)| format!("{key} {}", weight(n))).collect::<Vec<_>>().join(" ")
         };
         client.must_ok(&format!("MSET {}", written(0)));
