@@ -99,7 +99,12 @@ pub enum Route {
 /// See [`RouteError`].
 pub fn route(map: &SlotMap, db: u32, spec: &'static CommandSpec, request: &Request) -> Result<Route, RouteError> {
     let mut keys = Keys::new();
-    command::keys(spec, request, &mut keys).map_err(RouteError::Keys)?;
+    match command::keys(spec, request, &mut keys) {
+        Ok(()) => {}
+        // A server of its own has nothing against it.
+        Err(KeyError::Get) if map.mode() == Mode::Static => {}
+        Err(error) => return Err(RouteError::Keys(error)),
+    }
     let place_of = |key: &KeyRef| {
         let name = request.arg(key.index as usize);
         if is_internal(name) { Err(RouteError::Internal) } else { Place::of(map, db, name).ok_or(RouteError::Unowned) }

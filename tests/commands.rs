@@ -9,4 +9,5 @@ mod pipeline;
 mod protocol;
 mod scripts;
 mod several_keys;
+mod sort;
 mod values;

@@ -62,8 +62,8 @@ fn a_pattern_hears_each_matching_channel_once() {
             assert!(heard.contains(&Reply::array(["pmessage", "*", channel, "x"])), "{heard:?}");
             assert!(heard.contains(&Reply::array(["pmessage", "news*", channel, "x"])), "{heard:?}");
         }
-        publisher.must_int("PUBSUB NUMPAT", 2);
         let mut own = proxies[0].client();
+        own.must_int("PUBSUB NUMPAT", 2);
         own.must_int("PUBLISH elsewhere x", 1);
         own.must_int(&format!("PUBLISH {} x", channels[0]), 2);
         listener.receive();
@@ -228,20 +228,32 @@ fn changes_of_keys_are_told_from_every_shard_without_wefts_own() {
             server.client().must_ok("CONFIG SET notify-keyspace-events KEA");
         }
         let weft = Weft::start(&shards);
-        let (mut listener, mut writer) = (weft.client(), weft.client());
-        listener.must_reply("PSUBSCRIBE __key*__:*", confirmation("psubscribe", "__key*__:*", 1));
+        let mut writer = weft.client();
+        let patterns = ["__key*__:*", "*", "_*e*"];
+        let mut listeners = patterns.map(|pattern| {
+            let mut listener = weft.client();
+            listener.must_reply(&format!("PSUBSCRIBE {pattern}"), confirmation("psubscribe", pattern, 1));
+            listener
+        });
         let keys = [0, 1, 2].map(|index| shards.key_on(index, "k"));
         writer.must_ok("MULTI");
         keys.iter().for_each(|key| writer.must_queue(&format!("SET {key} v")));
         writer.must_reply("EXEC", Reply::Array(vec![Reply::ok(), Reply::ok(), Reply::ok()]));
-        let mut heard: Vec<String> = (0..6)
-            .map(|_| listener.receive().items().expect("a message")[2..].iter().filter_map(Reply::text).collect::<Vec<_>>().join(" "))
-            .collect();
-        heard.sort_unstable();
         let mut expected: Vec<String> =
             keys.iter().flat_map(|key| [format!("__keyspace@0__:{key} set"), format!("__keyevent@0__:set {key}")]).collect();
         expected.sort_unstable();
-        assert_eq!(heard, expected, "{mode:?}");
+        for (listener, pattern) in listeners.iter_mut().zip(patterns) {
+            let mut heard: Vec<String> = (0..6)
+                .map(|_| listener.receive().items().expect("a message")[2..].iter().filter_map(Reply::text).collect::<Vec<_>>().join(" "))
+                .collect();
+            heard.sort_unstable();
+            assert_eq!(heard, expected, "{pattern} {mode:?}");
+        }
+        // What is published all nodes of a cluster tell, and a client hears once.
+        for channel in ["_me", "_it"] {
+            writer.call(&["PUBLISH", channel, "x"]);
+            assert_eq!(listeners[1].receive(), Reply::array(["pmessage", "*", channel, "x"]));
+        }
     }
 }
 

@@ -201,7 +201,7 @@ fn proof() -> String {
 fn how(spec: &CommandSpec) -> String {
     match spec.handling {
         Handling::Keyed if spec.name == "sort" || spec.name == "sort_ro" => {
-            "where its keys are, not by patterns; over shards, as one transaction on copies".to_owned()
+            "where its keys are, and what its patterns name anywhere; as one snapshot, or one transaction with STORE".to_owned()
         }
         Handling::Keyed if takes_several_keys(spec) => "where its keys are; over shards, as one transaction on copies".to_owned(),
         Handling::Keyed => "where its key is".to_owned(),

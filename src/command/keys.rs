@@ -41,6 +41,8 @@ pub enum KeyError {
     Syntax,
     /// The command reads keys that arise from data by a pattern (SORT BY, SORT GET); the other keys were found.
     Pattern,
+    /// The command is a SORT with GET, although no pattern of it makes up a key; servers of a cluster refuse that. All keys were found.
+    Get,
     /// The command writes to another database than the session's (COPY .. DB, MOVE); the keys were found.
     OtherDatabase,
 }
@@ -166,7 +168,7 @@ fn number_of_keys(request: &Request, index: usize) -> Result<usize, KeyError> {
 }
 
 /// A decimal number written as Redis writes it (`string2ll`): no plus sign, no spaces, no leading zeros.
-fn integer(text: &[u8]) -> Option<i64> {
+pub(super) fn integer(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     match digits {
         [b'0'] => (text.len() == 1).then_some(0),
@@ -238,13 +240,14 @@ mod tests {
         assert_eq!(keys_of("georadiusbymember k store 1 m store d").unwrap(), "k d!");
         assert_eq!(keys_of("sort k store a store b").unwrap(), "k b!");
         assert_eq!(keys_of("sort k limit store 1 store b").unwrap(), "k b!");
-        assert_eq!(keys_of("sort_ro k by nosort get #").unwrap(), "k");
+        assert_eq!(keys_of("sort_ro k by nosort").unwrap(), "k");
     }
 
     #[test]
     fn what_cannot_be_routed_is_an_error_with_the_keys_found() {
         assert_eq!(keys_of("sort k by w_*"), Err(KeyError::Pattern));
         assert_eq!(keys_of("sort k get # get d_*->f"), Err(KeyError::Pattern));
+        assert_eq!(keys_of("sort_ro k by nosort get #"), Err(KeyError::Get));
         assert_eq!(keys_of("copy a b db 1"), Err(KeyError::OtherDatabase));
         assert_eq!(keys_of("copy a b replace").unwrap(), "a b!");
     }

@@ -63,14 +63,19 @@ pub(super) fn georadius(spec: &CommandSpec, request: &Request, keys: &mut Keys) 
 /// `SORT key [BY pattern] [LIMIT offset count] [GET pattern]* [STORE destination]`
 pub(super) fn sort(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Result<(), KeyError> {
     push(keys, 1, Access::Read)?;
-    let (mut destination, mut pattern) = (None, false);
+    let (mut destination, mut made_up) = (None, Ok(()));
     let mut index = 2;
     while index < request.argc() {
         let has_value = index + 1 < request.argc();
+        let gets = is(request, index, "GET");
         if is(request, index, "LIMIT") {
             index += 2;
-        } else if has_value && (is(request, index, "BY") || is(request, index, "GET")) {
-            pattern |= request.arg(index + 1).contains(&b'*');
+        } else if has_value && (gets || is(request, index, "BY")) {
+            made_up = match made_up {
+                _ if request.arg(index + 1).contains(&b'*') => Err(KeyError::Pattern),
+                Ok(()) if gets => Err(KeyError::Get),
+                other => other,
+            };
             index += 1;
         } else if has_value && spec.is_write() && is(request, index, "STORE") {
             destination = Some(index + 1);
@@ -81,7 +86,7 @@ pub(super) fn sort(spec: &CommandSpec, request: &Request, keys: &mut Keys) -> Re
     if let Some(destination) = destination {
         push(keys, destination, Access::Write)?;
     }
-    if pattern { Err(KeyError::Pattern) } else { Ok(()) }
+    made_up
 }
 
 /// XREAD and XREADGROUP: options, STREAMS, keys, as many ids.

@@ -89,6 +89,8 @@ pub const TIMEOUT_NEGATIVE: &str = "ERR timeout is negative";
 pub const NUMKEYS: &str = "ERR numkeys should be greater than 0";
 /// LMPOP and its kin with a COUNT that is none.
 pub const COUNT: &str = "ERR count should be greater than 0";
+/// SORT by what are no numbers.
+pub const SCORES: &str = "ERR One or more scores can't be converted into double";
 /// A command on a key that holds another type.
 pub const WRONGTYPE: &str = "WRONGTYPE Operation against a key holding the wrong kind of value";
 /// MOVE to the database where the key is.
@@ -279,6 +281,11 @@ pub fn compute_limit(max: usize) -> String {
 /// A command over more participants than connections may be held for it; nothing was applied.
 pub fn compute_participants(max: usize) -> String {
     format!("ERR the keys lie on more than {max} slots of one shard, half of upstream.leased_connections_max")
+}
+
+/// A command that reads more keys than a server should have to watch; nothing was applied.
+pub fn too_many_keys(max: usize) -> String {
+    format!("ERR the command reads more than {max} keys of one shard at one moment")
 }
 
 fn limited(what: &str, limit: &str, max: usize) -> String {

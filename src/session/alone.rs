@@ -112,6 +112,7 @@ impl Session {
             (Err(RouteError::Keys(KeyError::OtherDatabase)), _) => {
                 return self.compute_alone(context.spread_over_databases(spec, &request, self.client.profile.db)).await;
             }
+            (Err(RouteError::Keys(KeyError::Pattern | KeyError::Get)), _) => return self.sort_alone(spec, &request).await,
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => route::anywhere(&map, spec, request),
             (Err(error), _) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
         };

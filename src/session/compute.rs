@@ -1,7 +1,7 @@
 //! Commands that are computed over keys of several participants: finding their keys, and carrying them out alone.
 //!
 //! How that is done is [`crate::txn::compute`]'s. Here is what it is done for: whatever has keys on several participants and is not
-//! divided among them, and COPY .. DB and MOVE, which have keys in two databases.
+//! divided among them; COPY .. DB and MOVE, which have keys in two databases; and SORT with patterns, which has keys that nobody names.
 
 use std::rc::Rc;
 
@@ -28,6 +28,21 @@ impl Session {
             Ok(Executed::WatchBroken) => Err(ExecError::LockWait),
             Err(error) => Err(error),
         });
+    }
+
+    /// Carries out a SORT whose patterns may name keys anywhere.
+    pub(super) async fn sort_alone(&mut self, spec: &'static CommandSpec, request: &Request) {
+        let (context, db) = (Rc::clone(&self.context), self.client.profile.db);
+        if context.config.transactions.multi_key == MultiKey::Reject {
+            return self.reply(|reply| reply.error(error_reply::CROSSSLOT));
+        }
+        let result = context.engine.sort(spec, request, db, self.client.proto()).await;
+        let mut keys = Keys::new();
+        // It says that there are others, which are only read.
+        let _ = command::keys(spec, request, &mut keys);
+        let stored = keys.iter().filter(|key| key.access == Access::Write);
+        stored.for_each(|key| context.waiting.ring(db, &request.arg_bytes(key.index as usize)));
+        self.deliver(result);
     }
 }
 

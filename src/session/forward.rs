@@ -57,7 +57,7 @@ impl Session {
                 Some(routed) => self.send(routed, map.mode()),
                 None => self.refuse(crate::resp::error_reply::CLUSTERDOWN_SLOT),
             },
-            Err(RouteError::Keys(KeyError::OtherDatabase)) => Step::Alone(Pending { spec, request }),
+            Err(RouteError::Keys(KeyError::OtherDatabase | KeyError::Pattern | KeyError::Get)) => Step::Alone(Pending { spec, request }),
             Err(error) => self.refuse(&rescue::route(&error, spec)),
         }
     }

@@ -263,13 +263,18 @@ impl Context {
         }))
     }
 
-    /// How many different patterns are listened to: static shards know all of them each, the nodes of a cluster each their own.
+    /// How many different patterns are listened to: static shards know all of them each, the nodes of a cluster each their own and those
+    /// that are listened to everywhere. What is counted for every node is known of this process only.
     async fn patterns(&self, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
         let replies = self.engine.every_shard(request, 0, Proto::Resp2).await?;
         let counts = replies.iter().filter_map(|reply| Value::parse(reply).ok()?.integer());
-        let count = match self.upstreams.map().mode() {
+        let map = self.upstreams.map();
+        let count = match map.mode() {
             Mode::Static => counts.max().unwrap_or(0),
-            Mode::Cluster => counts.sum(),
+            Mode::Cluster => {
+                let everywhere = self.hub.census().topics(|topic| topic.kind == TopicKind::Pattern && home(&map, topic).is_none());
+                counts.sum::<i64>() - (everywhere * replies.len().saturating_sub(1)) as i64
+            }
         };
         Ok(written(proto, |reply| reply.integer(count)))
     }

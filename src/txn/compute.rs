@@ -14,12 +14,15 @@
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
 //! `home` puts that MULTI together and reads what came of it.
 //!
+//! `sort` is apart from that: SORT with patterns has keys that nobody names, and no server of a cluster computes it.
+//!
 //! # What it costs
 //!
 //! Each value travels to the proxy and to the home, and what was written travels once more; `compute_bytes_max` bounds that. Five
 //! round trips for what writes, three for what reads. Elements are computed where most of the bytes are.
 
 mod home;
+mod sort;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,6 +36,7 @@ use super::attempt::Redirect;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
 use super::part;
+use super::snapshot::in_order;
 use super::watch::Watch;
 use crate::command::{self, Access, CommandSpec, Flags, Handling, KeyRef, Keys};
 use crate::metrics::Counter;
@@ -103,7 +107,7 @@ impl Engine {
         let (start, watching) = (Instant::now(), watch.is_some());
         let writes = watching || commands.iter().any(Spread::writes);
         let items = items(&commands);
-        let _turn = if writes { Some(self.place_among_computing(&items).await?) } else { None };
+        let _turn = if writes { Some(self.place_among_computing(items.iter().map(|item| item.place)).await?) } else { None };
         let (mut watch, mut tries) = (watch, 0);
         loop {
             let round = match writes {
@@ -127,11 +131,11 @@ impl Engine {
         }
     }
 
-    /// Waits until there are connections enough to watch all `items`. Each who computes holds one for each participant; those who
+    /// Waits until there are connections enough to watch at all `wanted` places. Each who computes holds one for each participant; those who
     /// would wait for each other's last one wait here instead, holding none.
-    async fn place_among_computing(&self, items: &[Item]) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
+    async fn place_among_computing(&self, wanted: impl Iterator<Item = Place>) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
         let mut places: BTreeMap<ShardId, Vec<Place>> = BTreeMap::new();
-        items.iter().for_each(|item| places.entry(item.place.shard).or_default().push(item.place));
+        wanted.for_each(|place| places.entry(place.shard).or_default().push(place));
         let most = places.values_mut().map(|places| {
             places.sort_unstable();
             places.dedup();
@@ -141,7 +145,12 @@ impl Engine {
         if most > self.computing_max {
             return Err(ExecError::Rejected(error_reply::compute_participants(self.computing_max)));
         }
-        let turn = self.computing.acquire_many(u32::try_from(most).unwrap_or(u32::MAX));
+        self.turn_among_computing(most).await
+    }
+
+    /// Waits until `connections` may be held at one shard.
+    pub(super) async fn turn_among_computing(&self, connections: usize) -> Result<tokio::sync::SemaphorePermit<'_>, ExecError> {
+        let turn = self.computing.acquire_many(u32::try_from(connections).unwrap_or(u32::MAX));
         match tokio::time::timeout(self.config.lock_wait_timeout, turn).await {
             Ok(Ok(turn)) => Ok(turn),
             Ok(Err(_)) | Err(_) => Err(ExecError::LockWait),
@@ -155,15 +164,8 @@ impl Engine {
         tries: u32,
         proto: Proto,
     ) -> Result<Round<Vec<Bytes>>, ExecError> {
-        let mut reads = Vec::with_capacity(2 * items.len());
-        for item in &items {
-            reads.push(on_key(item, &[b"DUMP", &item.key])?);
-            reads.push(on_key(item, &[b"PEXPIRETIME", &item.key])?);
-        }
-        let replies = self.snapshot(reads, Proto::Resp2).await?;
-        for (item, pair) in items.iter_mut().zip(replies.chunks_exact(2)) {
-            item.copy = Image::of(&pair[0], &pair[1])?;
-        }
+        let replies = self.snapshot(reads(&items)?, Proto::Resp2).await?;
+        fill(&mut items, &replies)?;
         self.within_bounds(items.iter().filter_map(|item| item.copy.as_ref()))?;
         let worked = done!(self.work(commands, &items, tries, proto).await);
         Ok(Round::Done(worked.replies))
@@ -182,7 +184,8 @@ impl Engine {
         let mut habit = self.habit_of_writing(items.iter().filter(|item| item.write).map(|item| (&item.place, &item.key[..])));
         habit.set_broken(tries > 0);
         self.watch(&mut watch, places.into_iter().collect(), &habit, proto).await?;
-        done!(self.fetch(&mut items).await);
+        let replies = done!(self.read_watched(&reads(&items)?).await);
+        fill(&mut items, &replies)?;
         self.within_bounds(items.iter().filter_map(|item| item.copy.as_ref()))?;
         let worked = done!(self.work(commands, &items, tries, proto).await);
         self.within_bounds(worked.after.iter().flatten().flatten())?;
@@ -199,15 +202,16 @@ impl Engine {
         }
     }
 
-    /// Fetches the copies of `items`, whose keys are watched: should one change from now on, that will be noticed.
-    async fn fetch(&self, items: &mut [Item]) -> Result<Round<()>, ExecError> {
-        let mut shares: BTreeMap<(ShardId, u32), Vec<&mut Item>> = BTreeMap::new();
-        items.iter_mut().for_each(|item| shares.entry((item.place.shard, item.place.db)).or_default().push(item));
-        let fetched = shares.into_iter().map(async |((shard, db), items)| {
+    /// The replies to `reads`, whose keys are watched: should one change from now on, that will be noticed.
+    async fn read_watched(&self, reads: &[Routed]) -> Result<Round<Vec<Bytes>>, ExecError> {
+        let mut shares: BTreeMap<(ShardId, u32), Vec<(usize, Request)>> = BTreeMap::new();
+        for (position, Routed { place, request, .. }) in reads.iter().enumerate() {
+            shares.entry((place.shard, place.db)).or_default().push((position, request.clone()));
+        }
+        let read = shares.into_iter().map(async |((shard, db), share)| {
             let node = self.upstreams.primary(shard).ok_or(ExecError::Unreachable)?;
-            let reads: Vec<Request> =
-                items.iter().flat_map(|item| [b"DUMP".as_slice(), b"PEXPIRETIME"].map(|name| Request::new(&[name, &item.key]))).collect();
-            let replies = match call(&node.shared(db, Proto::Resp2), &reads).await {
+            let (positions, requests): (Vec<usize>, Vec<Request>) = share.into_iter().unzip();
+            let replies = match call(&node.shared(db, Proto::Resp2), &requests).await {
                 Ok(replies) => replies,
                 Err(UpstreamError::NotSent | UpstreamError::MaybeApplied) => return Err(ExecError::Unreachable),
             };
@@ -215,13 +219,17 @@ impl Engine {
                 self.follow(redirect, 0).await;
                 return Ok(Round::Again);
             }
-            for (item, pair) in items.into_iter().zip(replies.chunks_exact(2)) {
-                item.copy = Image::of(&pair[0], &pair[1])?;
-            }
-            Ok(Round::Done(()))
+            Ok(Round::Done(positions.into_iter().zip(replies).collect::<Vec<_>>()))
         });
-        let again = try_join_all(fetched).await?.into_iter().any(|round| matches!(round, Round::Again));
-        Ok(if again { Round::Again } else { Round::Done(()) })
+        let mut replies = Vec::with_capacity(reads.len());
+        for round in try_join_all(read).await? {
+            match round {
+                Round::Done(share) => replies.extend(share),
+                Round::Broken => return Ok(Round::Broken),
+                Round::Again => return Ok(Round::Again),
+            }
+        }
+        Ok(Round::Done(in_order(reads.len(), replies.into_iter())))
     }
 
     /// Lets the home compute. Any participant may be it: one whose slot is just moving is not asked twice in a row.
@@ -245,9 +253,12 @@ impl Engine {
     }
 
     fn within_bounds<'a>(&self, copies: impl Iterator<Item = &'a Image>) -> Result<(), ExecError> {
+        self.within_bytes(copies.map(|copy| copy.payload.len()))
+    }
+
+    fn within_bytes(&self, sizes: impl Iterator<Item = usize>) -> Result<(), ExecError> {
         let limit = self.config.compute_bytes_max;
-        let bytes: usize = copies.map(|copy| copy.payload.len()).sum();
-        if bytes > limit { Err(ExecError::Rejected(error_reply::compute_limit(limit))) } else { Ok(()) }
+        if sizes.sum::<usize>() > limit { Err(ExecError::Rejected(error_reply::compute_limit(limit))) } else { Ok(()) }
     }
 }
 
@@ -261,6 +272,18 @@ fn items(commands: &[Spread]) -> Vec<Item> {
         }
     }
     written.into_iter().map(|((place, key), write)| Item { place, key, write, copy: None }).collect()
+}
+
+/// What to ask about `items`; [`fill`] takes the replies.
+fn reads(items: &[Item]) -> Result<Vec<Routed>, ExecError> {
+    items.iter().flat_map(|item| [&b"DUMP"[..], b"PEXPIRETIME"].map(|name| on_key(item, &[name, &item.key]))).collect()
+}
+
+fn fill(items: &mut [Item], replies: &[Bytes]) -> Result<(), ExecError> {
+    for (item, pair) in items.iter_mut().zip(replies.chunks_exact(2)) {
+        item.copy = Image::of(&pair[0], &pair[1])?;
+    }
+    Ok(())
 }
 
 /// What has to be done to the keys, so that they become what their copies have become.

@@ -5,6 +5,9 @@
 //! nil. All clean: every value was there at the barrier, at the same moment. The order of the three steps matters, and so does
 //! watching the locks: without them a transaction that is prepared after the look and committed elsewhere before the read would be seen in
 //! part. What keeps changing is read under locks the third time.
+//!
+//! A server compares each key of a WATCH with all that the connection watches already. So that many keys do not keep it from everybody
+//! else, they are divided among several connections.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +23,7 @@ use super::error::ExecError;
 use super::lock::LockKeys;
 use super::one_phase::refused;
 use super::part::{Part, divide};
-use crate::resp::{Proto, Request};
+use crate::resp::{Proto, Request, error_reply};
 use crate::route::{Place, Routed};
 use crate::topology::ShardId;
 use crate::upstream::Leased;
@@ -36,13 +39,25 @@ impl Engine {
         let mut latched = None;
         let parts = divide(commands);
         let shares = by_connection(&parts);
+        let most = shares.values().map(Vec::len).max().unwrap_or(0);
+        if most > self.computing_max {
+            return Err(ExecError::Rejected(error_reply::too_many_keys(self.computing_max * KEYS_PER_CONNECTION)));
+        }
+        let _turn = if most > 1 { Some(self.turn_among_computing(most).await?) } else { None };
+        let shares: Vec<Share<'_>> = shares.into_values().flatten().collect();
         let wanted = self.latches.wanted(&parts);
-        for tries in 0..OPTIMISTIC_TRIES {
+        for tries in 0.. {
+            if tries >= OPTIMISTIC_TRIES && parts.len() <= LOCKED_PARTICIPANTS_MAX {
+                break;
+            }
+            if tries >= OPTIMISTIC_TRIES && Instant::now() >= deadline {
+                return Err(ExecError::LockWait);
+            }
             if tries > 0 && latched.is_none() {
                 // Something was in the way. From now on nobody of this process will be.
                 latched = Some(self.turn(&wanted, deadline).await?);
             }
-            let reads = join_all(shares.values().map(|share| self.begin(share, proto))).await;
+            let reads = join_all(shares.iter().map(|share| self.begin(share, proto))).await;
             // The barrier: every participant has answered.
             let mut open = Vec::with_capacity(reads.len());
             for read in reads {
@@ -76,7 +91,10 @@ impl Engine {
 
     /// Watches, looks and reads at the participants of one share.
     async fn begin(&self, share: &Share<'_>, proto: Proto) -> Result<Begun, ExecError> {
-        let batches: Vec<Batch> = share.iter().map(|(place, part)| self.batch_of_part(*place, part, proto)).collect::<Result<_, _>>()?;
+        let batches: Vec<Batch> = share
+            .iter()
+            .map(|(place, commands)| self.batch_of(*place, commands.iter().map(|(_, command)| command), &[], false, proto))
+            .collect::<Result<_, _>>()?;
         let locks: Vec<LockKeys> = batches.iter().map(LockKeys::against).collect();
         let Some((place, _)) = share.first() else { return Err(ExecError::Unreachable) };
         let Some(node) = self.upstreams.primary(place.shard) else { return Err(ExecError::Unreachable) };
@@ -93,7 +111,7 @@ impl Engine {
             return Ok(Begun::Again);
         }
         let (mut frames, mut read) = (replies.into_iter(), Vec::new());
-        for ((_, part), batch) in share.iter().zip(batches) {
+        for ((_, commands), batch) in share.iter().zip(batches) {
             let (watched, found) = (frames.next().unwrap_or_default(), frames.next().unwrap_or_default());
             if watched.first() == Some(&b'-') {
                 return match refused::<()>(watched) {
@@ -104,20 +122,34 @@ impl Engine {
             if found.as_ref() != b":0\r\n" {
                 return Ok(Begun::Locked(batch));
             }
-            read.extend(part.commands.iter().map(|(position, _)| *position).zip(frames.by_ref()));
+            read.extend(commands.iter().map(|(position, _)| *position).zip(frames.by_ref()));
         }
         Ok(Begun::Read(Box::new(Open { leased, locks, replies: read })))
     }
 }
 
-/// The participants that one connection reads. In a cluster a command may well name a thousand slots.
-type Share<'a> = Vec<(Place, &'a Part)>;
+/// What one connection reads: commands with their positions, by participant. In a cluster a command may well name a thousand slots.
+type Share<'a> = Vec<(Place, Vec<&'a (usize, Routed)>)>;
 
-/// `parts` by their shards and databases.
-fn by_connection(parts: &BTreeMap<Place, Part>) -> BTreeMap<(ShardId, u32), Share<'_>> {
-    let mut shares: BTreeMap<_, Share<'_>> = BTreeMap::new();
+/// `parts` by their shards and databases, and there by connections.
+fn by_connection(parts: &BTreeMap<Place, Part>) -> BTreeMap<(ShardId, u32), Vec<Share<'_>>> {
+    let mut shares: BTreeMap<_, Vec<Share<'_>>> = BTreeMap::new();
+    let mut room: BTreeMap<_, usize> = BTreeMap::new();
     for (place, part) in parts {
-        shares.entry((place.shard, place.db)).or_default().push((*place, part));
+        for command in &part.commands {
+            let (shard, keys) = ((place.shard, place.db), command.1.keys.len());
+            let (shares, room) = (shares.entry(shard).or_default(), room.entry(shard).or_default());
+            if *room < keys || shares.is_empty() {
+                shares.push(Vec::new());
+                *room = KEYS_PER_CONNECTION;
+            }
+            *room = room.saturating_sub(keys);
+            let Some(share) = shares.last_mut() else { continue };
+            match share.last_mut() {
+                Some((last, commands)) if last == place => commands.push(command),
+                _ => share.push((*place, vec![command])),
+            }
+        }
     }
     shares
 }
@@ -161,3 +193,35 @@ pub(super) fn in_order(count: usize, replies: impl Iterator<Item = (usize, Bytes
 
 /// How often a snapshot is tried before it takes locks.
 const OPTIMISTIC_TRIES: u32 = 2;
+
+/// Each record names all participants, and so all records together grow with their square. Of more than this nothing is locked: what keeps
+/// changing is tried until time is over.
+const LOCKED_PARTICIPANTS_MAX: usize = 1024;
+
+/// How many keys one connection watches, unless a single command has more: a few milliseconds of a server's time.
+const KEYS_PER_CONNECTION: usize = 1024;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::command::{Access, KeyRef, Keys, lookup};
+
+    #[test]
+    fn many_keys_are_divided_among_connections_and_each_is_read_once() {
+        let place = |shard| Place { slot: None, shard: ShardId::new(shard), db: 0 };
+        let command = |number: usize| {
+            let request = Request::new(&["GET", &number.to_string()]);
+            let keys = Keys::from_slice(&[KeyRef { index: 1, access: Access::Read }]);
+            Routed { spec: lookup(&request).unwrap(), request, place: place(u16::from(number.is_multiple_of(10))), keys }
+        };
+        let parts = divide((0..3 * KEYS_PER_CONNECTION).map(command).collect());
+        let shares = by_connection(&parts);
+        let connections: Vec<usize> = shares.values().map(Vec::len).collect();
+        assert_eq!(connections, [3, 1]);
+        let mut positions: Vec<usize> =
+            shares.values().flatten().flatten().flat_map(|(_, commands)| commands.iter().map(|(at, _)| *at)).collect();
+        positions.sort_unstable();
+        assert!(positions.into_iter().eq(0..3 * KEYS_PER_CONNECTION));
+    }
+}

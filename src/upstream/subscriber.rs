@@ -41,8 +41,9 @@ pub struct Topic {
 
 /// Who is told what the connection hears. Called from the connection's task.
 pub trait MessageSink {
-    /// A message on `topic`, in the form of RESP2: an array of `message`, channel, text, or of `pmessage`, pattern, channel, text.
-    fn message(&self, topic: &Topic, frame: &Bytes);
+    /// A message on `topic` that `from` heard, in the form of RESP2: an array of `message`, channel, text, or of `pmessage`, pattern,
+    /// channel, text.
+    fn message(&self, from: &Subscriber, topic: &Topic, frame: &Bytes);
     /// The server has confirmed a subscription.
     fn confirmed(&self);
     /// The server has refused a subscription, or given one up: its topology has changed, or it lacks a permission.
@@ -221,9 +222,9 @@ impl Subscriber {
         let (Some(word), Some(name)) = (parts.first().and_then(text), parts.get(1).and_then(text)) else { return false };
         let heard = |kind| Topic { kind, name: name.clone() };
         match &word[..] {
-            b"message" => self.sink.message(&heard(TopicKind::Channel), frame),
-            b"pmessage" => self.sink.message(&heard(TopicKind::Pattern), frame),
-            b"smessage" => self.sink.message(&heard(TopicKind::Shard), frame),
+            b"message" => self.sink.message(self, &heard(TopicKind::Channel), frame),
+            b"pmessage" => self.sink.message(self, &heard(TopicKind::Pattern), frame),
+            b"smessage" => self.sink.message(self, &heard(TopicKind::Shard), frame),
             b"subscribe" | b"unsubscribe" => return self.confirm(&heard(TopicKind::Channel)),
             b"psubscribe" | b"punsubscribe" => return self.confirm(&heard(TopicKind::Pattern)),
             b"ssubscribe" | b"sunsubscribe" => return self.confirm(&heard(TopicKind::Shard)),

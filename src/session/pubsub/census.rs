@@ -48,6 +48,11 @@ impl Census {
         direct + patterns.map(|(topic, count)| count.clients - if counts(topic) { count.workers } else { 0 }).sum::<i64>()
     }
 
+    /// How many of the topics that somebody listens to are `such`.
+    pub(super) fn topics(&self, such: impl Fn(&Topic) -> bool) -> usize {
+        self.lock().keys().filter(|topic| such(topic)).count()
+    }
+
     fn change(&self, topic: &Topic, change: impl FnOnce(&mut Count)) {
         let mut all = self.lock();
         let count = all.entry(topic.clone()).or_default();

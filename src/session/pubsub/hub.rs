@@ -3,7 +3,8 @@
 //! A channel belongs to the shard that has the slot of its name, so that every proxy publishes and listens at the same place. On static
 //! shards a pattern is listened to everywhere, since channels that match it may be anywhere; each message is published on one shard, and
 //! so arrives once. The nodes of a cluster tell each other of messages; there one node is enough. Notifications about keys are
-//! published where the key is: what begins with `__key` is listened to on every shard in either mode.
+//! published where the key is, and told to nobody: what begins with `__key`, and a pattern that such a name may match, is listened to on
+//! every shard in either mode. Of all else that such a pattern hears in a cluster one node is believed, its *teller*.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use std::task::{Poll, Waker};
 use bytes::Bytes;
 
 use super::census::Census;
-use crate::resp::Proto;
+use crate::resp::{Proto, elements};
 use crate::route::INTERNAL_PREFIX;
 use crate::session::window::Window;
 use crate::slot::Slot;
@@ -42,6 +43,8 @@ struct Entry {
     holders: usize,
     listeners: Vec<Rc<Listener>>,
     homes: Vec<Rc<Subscriber>>,
+    /// The one home that tells of what all of them hear.
+    teller: Option<Rc<Subscriber>>,
 }
 
 /// A client as the hub knows it: its session holds the other end.
@@ -76,7 +79,7 @@ impl Hub {
         entry.holders += 1;
         if entry.holders == 1 {
             self.census.workers(topic, 1);
-            entry.homes = self.subscribers(topic);
+            (entry.homes, entry.teller) = self.subscribers(topic);
             entry.homes.iter().for_each(|home| home.listen(topic));
         }
     }
@@ -127,24 +130,29 @@ impl Hub {
     /// Listens elsewhere to what belongs elsewhere under the current topology.
     pub fn follow_topology(&self) {
         for (topic, entry) in &mut *self.entries.borrow_mut() {
-            let homes = self.subscribers(topic);
+            let (homes, teller) = self.subscribers(topic);
             let is_in = |homes: &[Rc<Subscriber>], home| homes.iter().any(|other| Rc::ptr_eq(other, home));
             entry.homes.iter().filter(|home| !is_in(&homes, home)).for_each(|home| home.ignore(topic));
             homes.iter().filter(|home| !is_in(&entry.homes, home)).for_each(|home| home.listen(topic));
-            entry.homes = homes;
+            (entry.homes, entry.teller) = (homes, teller);
         }
         self.wake();
     }
 
-    fn subscribers(&self, topic: &Topic) -> Vec<Rc<Subscriber>> {
-        let Some(me) = self.me.upgrade() else { return Vec::new() };
+    /// Where to listen to `topic`, and the teller if it needs one.
+    fn subscribers(&self, topic: &Topic) -> (Vec<Rc<Subscriber>>, Option<Rc<Subscriber>>) {
+        let Some(me) = self.me.upgrade() else { return Default::default() };
         let sink: Rc<dyn MessageSink> = me;
         let map = self.upstreams.map();
-        let nodes = match home(&map, topic) {
-            Some(shard) => self.upstreams.primary(shard).into_iter().collect(),
-            None => self.upstreams.primaries(),
-        };
-        nodes.into_iter().map(|node| node.subscriber(&sink)).collect()
+        let subscriber = |shard| Some(self.upstreams.primary(shard)?.subscriber(&sink));
+        match home(&map, topic) {
+            Some(shard) => (subscriber(shard).into_iter().collect(), None),
+            None => {
+                let homes = self.upstreams.primaries().iter().map(|node| node.subscriber(&sink)).collect();
+                let tells = map.mode() == Mode::Cluster && !topic.name.starts_with(NOTIFICATIONS);
+                (homes, map.owner(Slot::of(&topic.name)).filter(|_| tells).and_then(subscriber))
+            }
+        }
     }
 
     fn wake(&self) {
@@ -154,18 +162,44 @@ impl Hub {
 
 /// The shard at which `topic` is published and listened to; `None` where it is listened to on every shard.
 pub(super) fn home(map: &SlotMap, topic: &Topic) -> Option<ShardId> {
-    let notifications = topic.kind != TopicKind::Shard && topic.name.starts_with(b"__key");
-    let everywhere = topic.kind == TopicKind::Pattern && map.mode() == Mode::Static;
-    if notifications || everywhere { None } else { map.owner(Slot::of(&topic.name)) }
+    let everywhere = match topic.kind {
+        TopicKind::Channel => topic.name.starts_with(NOTIFICATIONS),
+        TopicKind::Pattern => map.mode() == Mode::Static || may_match_notifications(&topic.name),
+        TopicKind::Shard => false,
+    };
+    if everywhere { None } else { map.owner(Slot::of(&topic.name)) }
+}
+
+/// What the channels begin with on which a server tells of changes of its keys.
+const NOTIFICATIONS: &[u8] = b"__key";
+
+/// Whether what `pattern` says before its first wildcard allows for it.
+fn may_match_notifications(pattern: &[u8]) -> bool {
+    let wildcard = pattern.iter().position(|byte| b"*?[\\".contains(byte));
+    let literal = &pattern[..wildcard.unwrap_or(pattern.len())];
+    literal.starts_with(NOTIFICATIONS) || (wildcard.is_some() && NOTIFICATIONS.starts_with(literal))
+}
+
+impl Entry {
+    /// Whether what `from` heard is news: not if the teller tells it too.
+    fn believes(&self, from: &Subscriber, frame: &Bytes) -> bool {
+        let Some(teller) = &self.teller else { return true };
+        let is_notification = || {
+            let parts = elements(frame).ok().flatten().unwrap_or_default();
+            let channel = parts.get(2).and_then(|channel| channel.splitn(2, |byte| *byte == b'\n').nth(1));
+            channel.is_some_and(|channel| channel.starts_with(NOTIFICATIONS))
+        };
+        std::ptr::eq(Rc::as_ptr(teller), from) || is_notification()
+    }
 }
 
 impl MessageSink for Hub {
-    fn message(&self, topic: &Topic, frame: &Bytes) {
+    fn message(&self, from: &Subscriber, topic: &Topic, frame: &Bytes) {
         // Notifications about weft's own keys; anything else that holds these bytes is looked at twice, and passed on.
         if memchr::memmem::find(frame, INTERNAL_PREFIX).is_some() && memchr::memmem::find(frame, b"__key").is_some() {
             return;
         }
-        if let Some(entry) = self.entries.borrow().get(topic) {
+        if let Some(entry) = self.entries.borrow().get(topic).filter(|entry| entry.believes(from, frame)) {
             for listener in &entry.listeners {
                 listener.window.message(listener.proto.get(), frame, self.output_bytes_max);
             }
@@ -178,5 +212,20 @@ impl MessageSink for Hub {
 
     fn refused(&self) {
         self.topology.request_refresh();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_match_notifications;
+
+    #[test]
+    fn patterns_that_notifications_may_match_are_told_from_others() {
+        for pattern in ["*", "_*", "__key*", "__keyspace@0__:*", "__keyevent@0__:set", "?_key", "[_]x", "\\__key*", "__k*"] {
+            assert!(may_match_notifications(pattern.as_bytes()), "{pattern}");
+        }
+        for pattern in ["news.*", "__kex*", "__", "", "_news*"] {
+            assert!(!may_match_notifications(pattern.as_bytes()), "{pattern}");
+        }
     }
 }
