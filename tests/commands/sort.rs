@@ -23,11 +23,9 @@ fn elements_are_sorted_by_keys_and_fields_of_any_shard() {
 #[test]
 fn weights_are_numbers_if_redis_takes_them_for_such() {
     on_each(|stage| {
-        // Valkey has a reader of its own.
+        // Valkey has a reader of its own. What is out of range is left out: Redis may take the numbers after it for such too.
         if stage.flavor() == Flavor::Redis {
-            for weight in
-                ["0x10", "+4", "0x.8p3", "-Infinity", "nan", "1e400", "1e-400", "5.", ".", "1e", "1_0", "--1", "0x", "0x1p", "00012"]
-            {
+            for weight in ["0x10", "+4", "0x.8p3", "-Infinity", "nan", "5.", ".", "1e", "1_0", "--1", "0x", "0x1p", "00012"] {
                 agree(
                     stage,
                     &format!("RPUSH X a b c; MSET Pw_a 5 Pw_b {weight} Pw_c 9; SORT X BY Pw_*; SORT X BY Pw_* DESC STORE Y; LRANGE Y 0 -1"),

@@ -1,3 +1,5 @@
+//! That SORT is taken apart, and its answer put together, as Redis does it.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
