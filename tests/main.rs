@@ -7,6 +7,7 @@
 
 mod blocking;
 mod busy;
+mod clients;
 mod command_table;
 mod commands;
 mod contention;
