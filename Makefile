@@ -1,7 +1,7 @@
 # Everything that builds, runs and checks weft. `make` alone prints the targets.
 #
 # Each target installs what it needs and is missing, so that a fresh clone on a fresh machine is one command away from the result;
-# where everything is there, that costs a few milliseconds.
+# where everything is there, that costs a fraction of a second.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MINUTES := 4

@@ -7,40 +7,39 @@
 
 mod redis_rs;
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-use crate::support::{Stage, on_each};
+use crate::support::{Process, Stage, in_tests, on_each, venv};
 
 #[test]
 fn redis_py_finds_one_redis() {
-    on_each(|stage| must_run(stage, [&in_tests(".venv/bin/python"), &in_tests("clients/redis_py.py")]));
+    on_each(|stage| must_run(stage, of(venv("python"), "clients/redis_py.py")));
 }
 
 #[test]
 fn redis_py_with_asyncio_finds_one_redis() {
-    on_each(|stage| must_run(stage, [&in_tests(".venv/bin/python"), &in_tests("clients/redis_py_asyncio.py")]));
+    on_each(|stage| must_run(stage, of(venv("python"), "clients/redis_py_asyncio.py")));
 }
 
 #[test]
 fn node_redis_finds_one_redis() {
-    on_each(|stage| must_run(stage, ["node".as_ref(), in_tests("clients/node/node_redis.js").as_os_str()]));
+    on_each(|stage| must_run(stage, of(Command::new("node"), "clients/node/node_redis.js")));
 }
 
 #[test]
 fn ioredis_finds_one_redis() {
-    on_each(|stage| must_run(stage, ["node".as_ref(), in_tests("clients/node/with_ioredis.js").as_os_str()]));
+    on_each(|stage| must_run(stage, of(Command::new("node"), "clients/node/with_ioredis.js")));
 }
 
 #[test]
 fn phpredis_finds_one_redis() {
-    on_each(|stage| must_run(stage, ["php".as_ref(), in_tests("clients/php_redis.php").as_os_str()]));
+    on_each(|stage| must_run(stage, of(Command::new("php"), "clients/php_redis.php")));
 }
 
 #[test]
 fn redis_rb_finds_one_redis() {
-    on_each(|stage| must_run(stage, ["ruby".as_ref(), in_tests("clients/ruby_redis.rb").as_os_str()]));
+    on_each(|stage| must_run(stage, of(Command::new("ruby"), "clients/ruby_redis.rb")));
 }
 
 #[test]
@@ -48,29 +47,26 @@ fn hiredis_finds_one_redis() {
     let folder = tempfile::tempdir().unwrap();
     let program = folder.path().join("hiredis");
     let mut compiler = Command::new("cc");
-    compiler.arg("-o").arg(&program).arg(in_tests("clients/hiredis.c")).arg("-lhiredis");
-    must_succeed("cc", compiler);
-    on_each(|stage| must_run(stage, [&program]));
+    compiler.args(["-Wall", "-Wextra", "-Werror", "-o"]).arg(&program).arg(in_tests("clients/hiredis.c")).arg("-lhiredis");
+    must_succeed(compiler);
+    on_each(|stage| must_run(stage, Command::new(&program)));
 }
 
-fn in_tests(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+/// A program in the folder of the tests, run by `interpreter`.
+fn of(mut interpreter: Command, path: &str) -> Command {
+    interpreter.arg(in_tests(path));
+    interpreter
 }
 
-/// The program of these words succeeds before weft; it is told keys on three shards.
+/// The program succeeds before weft; it is told keys on three shards.
 #[track_caller]
-fn must_run(stage: &Stage<'_>, words: impl IntoIterator<Item = impl AsRef<OsStr>>) {
-    let mut command = Command::new("timeout");
-    command.arg("60").args(words).arg(stage.weft().address().port().to_string()).args(stage.keys());
-    must_succeed(&format!("{command:?}"), command);
+fn must_run(stage: &Stage<'_>, mut program: Command) {
+    program.arg(stage.weft().address().port().to_string()).args(stage.keys());
+    must_succeed(program);
 }
 
 #[track_caller]
-fn must_succeed(name: &str, mut command: Command) {
-    // Python leaves no compiled files among the sources.
-    let output = command.env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap_or_else(|error| panic!("{name}: {error}; {INSTALL}"));
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{name}: {}; {INSTALL}\n{}", output.status, said.join("\n"));
+fn must_succeed(command: Command) {
+    let (folder, name) = (tempfile::tempdir().unwrap(), format!("{command:?}; `make test` installs what it needs"));
+    Process::start(&name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
 }
-
-const INSTALL: &str = "what it needs comes with `make test`";

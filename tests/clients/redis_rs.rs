@@ -11,8 +11,10 @@ use redis::{
 
 use crate::support::{Stage, on_each};
 
-/// What a stream's reader gets: entries by stream.
-type Entries = Vec<(String, Vec<(String, HashMap<String, String>)>)>;
+/// The entries of a stream, with its name.
+type OfStream = (String, Vec<(String, HashMap<String, String>)>);
+/// What a stream's reader gets.
+type Entries = Vec<OfStream>;
 
 /// Longer than any test waits.
 const LONG: Duration = Duration::from_secs(30);
@@ -99,7 +101,7 @@ fn sets_streams_and_the_rest(r: &mut Connection, [x, y, z]: [&str; 3]) -> RedisR
     Ok(())
 }
 
-fn entry(stream: &str, id: &str, field: [&str; 2]) -> (String, Vec<(String, HashMap<String, String>)>) {
+fn entry(stream: &str, id: &str, field: [&str; 2]) -> OfStream {
     let [name, value] = field.map(str::to_owned);
     (stream.to_owned(), vec![(id.to_owned(), [(name, value)].into())])
 }
