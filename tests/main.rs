@@ -18,6 +18,7 @@ mod faults;
 mod fuzz;
 mod histories;
 mod keyspace;
+mod managing_clients;
 mod multi;
 mod operators;
 mod pubsub;
