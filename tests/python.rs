@@ -9,33 +9,35 @@ use std::time::Duration;
 
 use crate::support::{Process, Stage, in_tests, on_each, venv};
 
-/// The program `name` of `tests/python` succeeds before weft; it is told keys on three shards.
+/// The program `name` of `tests/python` succeeds before every kind of weft; it is told keys on three shards.
 #[track_caller]
-fn must_run(stage: &Stage<'_>, name: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = venv("python");
-    command.arg(in_tests("python").join(name)).arg(stage.weft().address().port().to_string()).args(stage.keys());
-    Process::start(name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
+fn must_run(name: &str) {
+    on_each(|stage| {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = venv("python");
+        command.arg(in_tests("python").join(name)).arg(stage.weft().address().port().to_string()).args(stage.keys());
+        Process::start(name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
+    });
 }
 
 #[test]
 fn redis_py_pipelines_are_transactions_over_shards() {
-    on_each(|stage| must_run(stage, "pipelines.py"));
+    must_run("pipelines.py");
 }
 
 #[test]
 fn redis_py_watch_loops_of_two_threads_lose_no_update() {
-    on_each(|stage| must_run(stage, "watch_loops.py"));
+    must_run("watch_loops.py");
 }
 
 #[test]
 fn redis_py_asyncio_shares_a_pool_of_connections() {
-    on_each(|stage| must_run(stage, "with_asyncio.py"));
+    must_run("with_asyncio.py");
 }
 
 #[test]
 fn redis_py_locks_exclude_each_other() {
-    on_each(|stage| must_run(stage, "locks.py"));
+    must_run("locks.py");
 }
 
 #[test]
