@@ -1,7 +1,7 @@
 # Everything that builds, runs and checks weft. `make` alone prints the targets.
 #
 # Each target installs what it needs and is missing, so that a fresh clone on a fresh machine is one command away from the result;
-# where everything is there, that costs a few milliseconds.
+# where everything is there, that costs a fraction of a second.
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 MINUTES := 4
@@ -19,8 +19,8 @@ run: ## Start three shards and weft before them, show a transfer across shards, 
 	@exec $(TARGET_DIR)/release/weft dev --shards 3 --listen 127.0.0.1:6380 --demo
 
 test: ## Run every test; ARGS='name -- --nocapture' goes to cargo test
-	@deploy/need.sh cargo cc redis-server redis-cli
-	@tests/setup.sh tests/requirements.txt
+	@deploy/need.sh cargo cc redis-server redis-cli php php-redis ruby ruby-redis libhiredis-dev
+	@tests/setup.sh
 	cargo test $(ARGS)
 
 redis-suite: ## Run Redis's own test suite through weft; ARGS='--static --only sort' narrows it
@@ -52,6 +52,6 @@ lint: ## Check formatting, clippy, the documentation's links and the shell scrip
 	RUSTDOCFLAGS='--deny warnings' cargo doc --no-deps --document-private-items
 	@if command -v shellcheck >/dev/null; then echo shellcheck $(SCRIPTS); shellcheck $(SCRIPTS); else echo 'shellcheck is not installed: skipped'; fi
 
-clean: ## Remove what was built and the tests' Python packages
+clean: ## Remove what was built and the tests' packages of Python and Node
 	cargo clean
-	rm -rf tests/.venv
+	rm -rf tests/.venv tests/clients/node/node_modules

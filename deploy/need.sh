@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that the commands named as arguments exist, and installs the packages that bring the missing ones.
+# Makes sure that the commands and libraries named as arguments exist, and installs the packages that bring the missing ones.
 #
 # Installs by itself where apt-get is, with sudo unless run as root; elsewhere it prints the line to run. Says nothing when nothing is
 # missing. Debian starts a server as soon as it is installed, and again at every boot: neither is wanted here, where each is started on
@@ -9,6 +9,9 @@ set -eu
 have() {
     case $1 in
         python3-venv) python3 -c 'import ensurepip, venv' ;;
+        php-redis) php -r 'exit(extension_loaded("redis") ? 0 : 1);' ;;
+        ruby-redis) ruby -e 'require "redis"' ;;
+        libhiredis-dev) echo '#include <hiredis/hiredis.h>' | cc -E - ;;
         *) command -v "$1" ;;
     esac >/dev/null 2>&1
 }
@@ -18,6 +21,8 @@ debian_package() {
         cc) echo gcc libc6-dev ;;
         redis-cli) echo redis-tools ;;
         tclsh) echo tcl ;;
+        node) echo nodejs ;;
+        php) echo php-cli ;;
         *) echo "$1" ;;
     esac
 }
@@ -29,6 +34,10 @@ other_package() {
         python3-venv) echo python3 ;;
         nutcracker) echo twemproxy ;;
         tclsh) echo tcl ;;
+        node) echo nodejs ;;
+        php-redis) echo php-pecl-redis ;;
+        ruby-redis) echo rubygem-redis ;;
+        libhiredis-dev) echo hiredis-devel ;;
         *) echo "$1" ;;
     esac
 }

@@ -6,7 +6,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod blocking;
+mod bullmq;
 mod busy;
+mod celery;
+mod clients;
 mod command_table;
 mod commands;
 mod contention;

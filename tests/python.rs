@@ -4,25 +4,19 @@
 //! anything is not as it should be.
 
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::support::{Stage, on_each};
-
-/// Where `tests/setup.sh` installs Python's packages.
-fn interpreter() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin/python")
-}
+use crate::support::{Process, Stage, in_tests, on_each, venv};
 
 /// The program `name` of `tests/python` succeeds before every kind of weft; it is told keys on three shards.
 #[track_caller]
 fn must_run(name: &str) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
     on_each(|stage| {
-        let port = stage.weft().address().port().to_string();
-        let output = Command::new("timeout").arg("60").arg(interpreter()).arg(&program).arg(port).args(stage.keys()).output().unwrap();
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        assert!(output.status.success(), "{name}: {} (the packages come with `make test`)\n{}", output.status, said.join("\n"));
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = venv("python");
+        command.arg(in_tests("python").join(name)).arg(stage.weft().address().port().to_string()).args(stage.keys());
+        Process::start(name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
     });
 }
 

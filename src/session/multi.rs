@@ -5,9 +5,11 @@
 //! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 
 use super::client::Queued;
 use super::dispatch::Step;
@@ -192,6 +194,7 @@ impl Session {
         if queue.spoiled {
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
+        self.bring_scripts(&queue).await;
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
@@ -201,6 +204,7 @@ impl Session {
             let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
             if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
                 commands.iter().for_each(|command| context.ring(command));
+                commands.iter().for_each(|command| context.scripts.note(command.spec.name, &command.request));
             }
             executed
         };
@@ -220,6 +224,14 @@ impl Session {
                 self.reply(|reply| rescue::transaction(reply, &error));
             }
         }
+    }
+
+    /// Sees to it that the scripts which `queue` calls are where it calls them. Once it is carried out it is too late: NOSCRIPT would be
+    /// one of the replies, and its neighbours would have run.
+    async fn bring_scripts(&self, queue: &Queue) {
+        let called = queue.elements.iter().flat_map(Element::commands).filter(|command| command.spec.name.starts_with("evalsha"));
+        let places: HashMap<_, _> = called.map(|command| ((command.place.shard, command.request.arg(1)), command)).collect();
+        join_all(places.into_values().map(|command| self.reload_script(command))).await;
     }
 
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.

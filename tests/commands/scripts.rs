@@ -65,6 +65,30 @@ fn evalsha_finds_what_eval_has_left_at_the_same_shard() {
 }
 
 #[test]
+fn a_transaction_finds_what_eval_has_left_at_another_shard() {
+    on_each(|stage| {
+        let [x, y, z] = stage.keys();
+        let mut client = stage.client();
+        let scripts = ["SET", "APPEND"].map(|command| format!("return redis.call('{command}', KEYS[1], '{x}')"));
+        let [set, append] = scripts.each_ref().map(|script| sha1_smol::Sha1::from(script).digest().to_string());
+        client.must_ok(&["EVAL", &scripts[0], "1", &x]);
+        client.must_ok("MULTI");
+        client.must_queue(&format!("EVALSHA {set} 1 {y}"));
+        client.must_queue(&["EVAL", &scripts[1], "1", &x]);
+        client.must_reply("EXEC", Reply::Array(vec![Reply::ok(), (2 * x.len() as i64).into()]));
+        client.must_ok("MULTI");
+        client.must_queue(&format!("EVALSHA {append} 1 {y}"));
+        client.must_queue(&format!("EVALSHA {append} 1 {z}"));
+        client.must_queue(&format!("EVALSHA {} 1 {z}", "0".repeat(40)));
+        client.must_queue(&format!("STRLEN {z}"));
+        let Reply::Array(replies) = client.call("EXEC") else { panic!("no array") };
+        let length = x.len() as i64;
+        assert_eq!([&replies[0], &replies[1], &replies[3]], [&(2 * length).into(), &length.into(), &length.into()]);
+        assert!(matches!(&replies[2], Reply::Error(text) if text.starts_with("NOSCRIPT ")), "{replies:?}");
+    });
+}
+
+#[test]
 fn a_script_over_several_shards_is_refused_and_runs_nowhere() {
     on_each(|stage| {
         let [x, y, _] = stage.keys();

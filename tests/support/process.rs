@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
@@ -57,6 +58,14 @@ impl Process {
     pub(crate) fn must_exit(&mut self) -> ExitStatus {
         let what = format!("{} exits", self.name);
         eventually_some(PATIENCE, &what, || self.exit_status())
+    }
+
+    /// Waits for its end, as long as `deadline`; it ended well.
+    #[track_caller]
+    pub(crate) fn must_succeed(&mut self, deadline: Duration) {
+        let what = format!("{} is done", self.name);
+        let status = eventually_some(deadline, &what, || self.exit_status());
+        assert!(status.success(), "{}: {status}\n{}", self.name, self.log());
     }
 
     /// The most memory that it has had in use, in bytes.

@@ -14,7 +14,8 @@ use super::{Client, Clock, FaultProxy, PATIENCE, Process, Server, Shards, eventu
 pub(crate) struct Weft {
     process: Process,
     address: SocketAddr,
-    _folder: TempDir,
+    setup: Setup,
+    folder: TempDir,
 }
 
 impl Weft {
@@ -49,6 +50,14 @@ impl Weft {
     /// Its process: `kill`, `pause`, `resume`, `signal`, `must_exit`, `log`.
     pub(crate) fn process(&mut self) -> &mut Process {
         &mut self.process
+    }
+
+    /// Starts it again where it was, after [`Process::kill`].
+    #[track_caller]
+    pub(crate) fn start_again(&mut self) {
+        assert!(self.process.exit_status().is_some(), "it has not ended");
+        self.process = self.setup.spawn(self.address, self.folder.path());
+        assert!(comes_up(&mut self.process, self.address), "it does not start again:\n{}", self.process.log());
     }
 
     /// SIGTERM, and how it ended.
@@ -115,7 +124,7 @@ impl Setup {
             let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
             let mut process = self.spawn(address, folder.path());
             if comes_up(&mut process, address) {
-                return Weft { process, address, _folder: folder };
+                return Weft { process, address, setup: self, folder };
             }
             let log = process.log();
             assert!(log.contains("in use"), "weft does not start:\n{log}");
