@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::support::{Stage, on_each};
+use crate::support::{Stage, Weft, on_each};
 
 /// Where `tests/setup.sh` installs Python's packages.
 fn interpreter() -> PathBuf {
@@ -17,9 +17,17 @@ fn interpreter() -> PathBuf {
 /// The program `name` of `tests/python` succeeds before weft; it is told keys on three shards.
 #[track_caller]
 fn must_run(stage: &Stage<'_>, name: &str) {
+    must_run_with(stage, name, &[]);
+}
+
+/// Likewise; behind the keys it is told the ports of `others`.
+#[track_caller]
+fn must_run_with(stage: &Stage<'_>, name: &str, others: &[&Weft]) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
     let port = stage.weft().address().port().to_string();
-    let output = Command::new("timeout").arg("60").arg(interpreter()).arg(program).arg(port).args(stage.keys()).output().unwrap();
+    let others = others.iter().map(|weft| weft.address().port().to_string());
+    let mut command = Command::new("timeout");
+    let output = command.arg("60").arg(interpreter()).arg(program).arg(port).args(stage.keys()).args(others).output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     assert!(output.status.success(), "{name}: {} (the packages come with `make test`)\n{}", output.status, said.join("\n"));
 }
@@ -42,6 +50,11 @@ fn redis_py_asyncio_shares_a_pool_of_connections() {
 #[test]
 fn redis_py_locks_exclude_each_other() {
     on_each(|stage| must_run(stage, "locks.py"));
+}
+
+#[test]
+fn redis_py_keeps_no_value_that_another_proxy_has_changed() {
+    on_each(|stage| must_run_with(stage, "caching.py", &[&Weft::start(stage.shards())]));
 }
 
 #[test]
