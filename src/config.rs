@@ -209,6 +209,8 @@ pub struct TransactionConfig {
     pub queue_bytes_max: usize,
     /// Keys watched by one session.
     pub watch_keys_max: usize,
+    /// How long others that contend for a watched key let its watcher go first; not at all if zero.
+    pub watch_turn: Duration,
     /// Run cross-shard transactions although a shard's `allkeys-*` policy may evict their records and locks.
     pub allow_eviction: bool,
     /// Replies kept with a committed record, for a coordinator that missed them; larger ones are not kept.
@@ -235,6 +237,8 @@ impl Default for TransactionConfig {
             // Half of the largest value Redis takes, since a batch travels as one script call.
             queue_bytes_max: 256 * MIB,
             watch_keys_max: 65536,
+            // A loop of WATCH, reads and EXEC takes a few milliseconds; a client that thinks in between delays others by no more.
+            watch_turn: Duration::from_millis(50),
             // A record or lock that the server evicts un-commits a transaction: only on an explicit word.
             allow_eviction: false,
             // Replies of writes are short; a record with more would cost memory for a case that is rare.

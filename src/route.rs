@@ -61,6 +61,12 @@ impl Routed {
         self.spec.handling == Handling::Script
     }
 
+    /// The keys that it may write, each with its place.
+    pub fn written(&self) -> impl Iterator<Item = (&Place, &[u8])> {
+        let written = self.keys.iter().filter(|key| key.access == Access::Write);
+        written.map(|key| (&self.place, self.request.arg(key.index as usize)))
+    }
+
     /// The names of its keys.
     pub fn key_names(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.keys.iter().map(|key| self.request.arg(key.index as usize))

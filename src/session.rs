@@ -56,8 +56,8 @@ use crate::config::{Config, Isolation};
 use crate::metrics::{Counter, Metrics, WorkerMetrics};
 use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
-use crate::txn::Engine;
 use crate::txn::watch::Watch;
+use crate::txn::{Engine, Habit};
 use crate::upstream::{SharedConn, Upstreams};
 
 use forward::Runs;
@@ -116,6 +116,8 @@ struct Session {
     tracked: Tracked,
     /// The keys that EXEC depends on.
     watch: Option<Watch>,
+    /// Whether it is one of those who break each other's watches.
+    habit: Habit,
     /// A request that could not be sent yet; nothing behind it is looked at.
     stalled: Option<Pending>,
     /// The connection that the last request went to: when it is full, nothing more is taken on.
@@ -155,6 +157,7 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         window,
         mode: Mode::Plain,
         watch: None,
+        habit: Habit::default(),
         stalled: None,
         last_conn: None,
         runs: Runs::default(),

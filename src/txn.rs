@@ -56,7 +56,7 @@
 //! - One step, one module, two functions, `request` and `answer`: [`prepare`], [`commit`], [`reapply`], [`abort`], [`fence`] (and
 //!   inspect), [`unlock`], [`forget`], [`guarded`]. Their scripts are in `lua/`, put together by [`Script`].
 //! - [`gate`]: one key that stands for all locks of a participant.
-//! - `latch`, `turn`, `wait`: who has to wait for whom, within this process and for others.
+//! - `latch`, `turn`, `line`, `wait`: who has to wait for whom, within this process and for others.
 //! - [`state`]: what to do next, as machines without clock or I/O. `model` explores them.
 //! - [`TxnId`], [`Participant`], [`Batch`]: who, where, what. [`State`], [`Locked`], [`Refusal`]: what came back.
 
@@ -71,6 +71,7 @@ mod error;
 mod failpoint;
 mod id;
 mod latch;
+mod line;
 #[cfg(test)]
 mod model;
 mod one_phase;
@@ -110,6 +111,7 @@ pub use engine::{Engine, Executed};
 pub use error::ExecError;
 pub use id::{TxnId, TxnIds};
 pub use latch::Latches;
+pub use line::Habit;
 pub use one_phase::guarded_request;
 pub use overview::{Decision, Found, Overview, Resolution, Sighting, Standing};
 pub use participant::{Participant, parse_participants, participants_text};

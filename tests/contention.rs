@@ -1,5 +1,7 @@
 //! What is promised when many want the same keys: everybody gets through, in one proxy in the order of coming, and nothing is lost.
 
+mod watching;
+
 use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;

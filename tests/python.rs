@@ -14,47 +14,56 @@ fn interpreter() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin/python")
 }
 
-/// The program `name` of `tests/python` succeeds before weft; it is told keys on three shards.
+/// The program `name` of `tests/python` succeeds before every kind of weft; it is told keys on three shards.
 #[track_caller]
-fn must_run(stage: &Stage<'_>, name: &str) {
-    must_run_with(stage, name, &[]);
+fn must_run(name: &str) {
+    on_each(|stage| must_run_on(stage, name, &[]));
 }
 
-/// Likewise; behind the keys it is told the ports of `others`.
+/// Likewise before the weft of `stage`; behind the keys it is told the ports of `others`.
 #[track_caller]
-fn must_run_with(stage: &Stage<'_>, name: &str, others: &[&Weft]) {
+fn must_run_on(stage: &Stage<'_>, name: &str, others: &[&Weft]) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
     let port = stage.weft().address().port().to_string();
     let others = others.iter().map(|weft| weft.address().port().to_string());
     let mut command = Command::new("timeout");
     let output = command.arg("60").arg(interpreter()).arg(program).arg(port).args(stage.keys()).args(others).output().unwrap();
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{name}: {} (the packages come with `make test`)\n{}", output.status, said.join("\n"));
+    assert!(
+        output.status.success(),
+        "{name}: {} (the packages come with `make test`)
+{}",
+        output.status,
+        said.join(
+            "
+"
+        )
+    );
 }
 
 #[test]
 fn redis_py_pipelines_are_transactions_over_shards() {
-    on_each(|stage| must_run(stage, "pipelines.py"));
+    must_run("pipelines.py");
 }
 
 #[test]
 fn redis_py_watch_loops_of_two_threads_lose_no_update() {
-    on_each(|stage| must_run(stage, "watch_loops.py"));
+    must_run("watch_loops.py");
 }
 
 #[test]
 fn redis_py_asyncio_shares_a_pool_of_connections() {
-    on_each(|stage| must_run(stage, "with_asyncio.py"));
+    must_run("with_asyncio.py");
 }
 
 #[test]
 fn redis_py_locks_exclude_each_other() {
-    on_each(|stage| must_run(stage, "locks.py"));
+    must_run("locks.py");
 }
 
 #[test]
 fn redis_py_keeps_no_value_that_another_proxy_has_changed() {
-    on_each(|stage| must_run_with(stage, "caching.py", &[&Weft::start(stage.shards())]));
+    on_each(|stage| must_run_on(stage, "caching.py", &[&Weft::start(stage.shards())]));
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(super) struct RawTransactions {
     pub(super) queue_commands_max: Option<u64>,
     pub(super) queue_bytes_max: Option<u64>,
     pub(super) watch_keys_max: Option<u64>,
+    pub(super) watch_turn_ms: Option<u64>,
     pub(super) allow_eviction: Option<bool>,
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) compute_bytes_max: Option<u64>,

@@ -198,6 +198,7 @@ impl Reader<'_> {
             queue_commands_max: size("queue_commands_max", raw.queue_commands_max, 1..=1024 * KIB, default.queue_commands_max)?,
             queue_bytes_max: size("queue_bytes_max", raw.queue_bytes_max, KIB..=512 * MIB, default.queue_bytes_max)?,
             watch_keys_max: size("watch_keys_max", raw.watch_keys_max, 1..=1024 * KIB, default.watch_keys_max)?,
+            watch_turn: millis("watch_turn_ms", raw.watch_turn_ms, 0..=60_000, default.watch_turn)?,
             allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             compute_bytes_max: size("compute_bytes_max", raw.compute_bytes_max, KIB..=512 * MIB, default.compute_bytes_max)?,

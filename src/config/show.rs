@@ -67,6 +67,7 @@ impl Display for TransactionConfig {
         writeln!(f, "  queue_commands_max: {}", self.queue_commands_max)?;
         writeln!(f, "  queue_bytes_max: {}", self.queue_bytes_max)?;
         writeln!(f, "  watch_keys_max: {}", self.watch_keys_max)?;
+        writeln!(f, "  watch_turn_ms: {}", self.watch_turn.as_millis())?;
         writeln!(f, "  allow_eviction: {}", self.allow_eviction)?;
         writeln!(f, "  kept_reply_bytes_max: {}", self.kept_reply_bytes_max)?;
         writeln!(f, "  compute_bytes_max: {}", self.compute_bytes_max)?;

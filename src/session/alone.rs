@@ -197,7 +197,8 @@ impl Session {
         }
     }
 
-    /// WATCH: nothing later in the session is sent before every participant has answered.
+    /// WATCH: nothing later in the session is sent before every participant has answered. A client that goes away while it stands in line
+    /// is found to be gone when its turn comes.
     async fn watch(&mut self, Pending { spec, request }: Pending) {
         let context = Rc::clone(&self.context);
         let keys = match route::route(&context.upstreams.map(), self.client.profile.db, spec, &request) {
@@ -210,7 +211,7 @@ impl Session {
         if watched + request.argc() - 1 > limit {
             return self.reply(|reply| reply.error(&error_reply::watch_limit("watch_keys_max", limit)));
         }
-        match context.engine.watch(&mut self.watch, keys, self.client.proto()).await {
+        match context.engine.watch(&mut self.watch, keys, &self.habit, self.client.proto()).await {
             Ok(()) => self.reply(|reply| reply.simple("OK")),
             Err(error) => self.deliver(Err(error)),
         }

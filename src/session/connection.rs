@@ -13,6 +13,7 @@ use crate::command::{self, CommandSpec, Flags, Handling};
 use crate::metrics::{Counter, ProcessUsage};
 use crate::resp::{Proto, Request, Value};
 use crate::topology::Mode;
+use crate::txn::Habit;
 
 impl Session {
     /// Answers a command that is about the connection, if no shard has to be asked.
@@ -55,6 +56,7 @@ impl Session {
             LocalOutcome::Reset => {
                 self.leave_multi();
                 self.watch = None;
+                self.habit = Habit::default();
                 self.subscriptions.clear();
                 self.tracked.end();
             }

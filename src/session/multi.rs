@@ -15,7 +15,7 @@ use super::{Mode, Pending, Session, local, pause, rescue, split};
 use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::{Request, error_reply};
-use crate::route::{self, Route, RouteError, Routed};
+use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::ShardId;
 use crate::txn::compute::Spread;
 use crate::txn::{ExecError, Executed};
@@ -204,6 +204,7 @@ impl Session {
         if queue.spoiled {
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
+        let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
             context.compute(commands, watch, self.client.proto()).await
@@ -215,6 +216,10 @@ impl Session {
             }
             executed
         };
+        if let Some(mut habit) = habit {
+            habit.set_broken(matches!(executed, Ok(Executed::WatchBroken)));
+            self.habit = habit;
+        }
         match executed {
             Ok(Executed::Replies(replies)) => {
                 self.exec_replies(queue, replies).await;
@@ -270,6 +275,14 @@ impl Element {
         match self {
             Self::Spread(spread) => spread.keys.iter().map(|(_, place)| place.shard).collect(),
             other => other.commands().iter().map(|command| command.place.shard).collect(),
+        }
+    }
+
+    /// The keys that it may write.
+    fn written(&self) -> Vec<(&Place, &[u8])> {
+        match self {
+            Self::Spread(spread) => spread.written().collect(),
+            other => other.commands().iter().flat_map(Routed::written).collect(),
         }
     }
 

@@ -1,8 +1,8 @@
 //! LMOVE and RPOPLPUSH between lists of two participants: a transaction with an optimistic lock.
 //!
 //! Both keys are watched, then the element is looked at, then a transaction takes it from the one list and adds it to the other if
-//! neither has changed since: the very thing that a client would write by hand, with the same guarantees. Whoever loses tries again; of
-//! those who compete for one list, one always wins. A source without elements costs reads only.
+//! neither has changed since: the very thing that a client would write by hand, with the same guarantees. Whoever loses tries again, and
+//! stands in line for it. A source without elements costs reads only.
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -12,7 +12,7 @@ use crate::command::{self, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, Value, error_reply};
 use crate::route::{Place, Routed};
-use crate::txn::{ExecError, Executed};
+use crate::txn::{ExecError, Executed, Habit};
 
 /// What is to be moved, from where to where.
 struct Transfer {
@@ -31,10 +31,13 @@ impl Context {
         }
         let transfer = Transfer::of(request, keys).ok_or_else(|| ExecError::Rejected(error_reply::SYNTAX.to_owned()))?;
         let start = Instant::now();
+        let mut habit =
+            self.engine.habit_of_writing([&transfer.source, &transfer.destination].map(|(place, key)| (place, &key[..])).into_iter());
         loop {
-            if let Some(reply) = self.try_transfer(&transfer, proto).await? {
+            if let Some(reply) = self.try_transfer(&transfer, &habit, proto).await? {
                 return Ok(reply);
             }
+            habit.set_broken(true);
             if start.elapsed() >= self.config.transactions.lock_wait_timeout {
                 return Err(ExecError::LockWait);
             }
@@ -42,7 +45,7 @@ impl Context {
     }
 
     /// The reply, unless a list changed in between.
-    async fn try_transfer(&self, transfer: &Transfer, proto: Proto) -> Result<Option<Bytes>, ExecError> {
+    async fn try_transfer(&self, transfer: &Transfer, habit: &Habit, proto: Proto) -> Result<Option<Bytes>, ExecError> {
         let Transfer { source, destination, .. } = transfer;
         // Most tries of those who wait find nothing, and need no watch for that.
         let element = self.engine.single(command(source, &[b"LINDEX", &source.1, transfer.index()])?, proto, true).await?;
@@ -51,7 +54,7 @@ impl Context {
         }
         let mut watch = None;
         let keys = [source, destination].map(|(place, key)| (*place, vec![key.clone()])).to_vec();
-        self.engine.watch(&mut watch, keys, proto).await?;
+        self.engine.watch(&mut watch, keys, habit, proto).await?;
         let looks = vec![command(source, &[b"LINDEX", &source.1, transfer.index()])?, command(destination, &[b"TYPE", &destination.1])?];
         let looks = self.engine.scatter(looks, proto).await?;
         let [element, kind] = &looks[..] else { return Err(ExecError::Unreachable) };

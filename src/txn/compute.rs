@@ -6,7 +6,7 @@
 //! - **what only reads** takes its copies as one snapshot ([`Engine::snapshot`]), and is computed from them;
 //! - **what writes** watches all its keys, as a client would with WATCH; then fetches the copies; computes; and carries out what came of
 //!   it (a RESTORE or an UNLINK of each key that has changed) as an EXEC that all those watches guard. A key that was changed in between
-//!   makes that EXEC nil, and everything begins again. So the copies are what the keys were at the transaction's place in the order. A
+//!   makes that EXEC nil, and everything begins again, in line (`line.rs`) this time. So the copies are what the keys were at the transaction's place in the order. A
 //!   weft that dies on the way leaves what any dead coordinator leaves.
 //!
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
@@ -59,6 +59,12 @@ impl Spread {
     pub fn writes(&self) -> bool {
         self.spec.is_write() || (self.spec.handling == Handling::Script && !self.spec.flags.contains(Flags::READONLY))
     }
+
+    /// The keys that it may write, each with its place.
+    pub fn written(&self) -> impl Iterator<Item = (&Place, &[u8])> {
+        let written = self.keys.iter().filter(|(key, _)| key.access == Access::Write && self.writes());
+        written.map(|(key, place)| (place, self.request.arg(key.index as usize)))
+    }
 }
 
 impl From<Routed> for Spread {
@@ -71,7 +77,9 @@ impl From<Routed> for Spread {
 /// What came of one try.
 enum Round<T> {
     Done(T),
-    /// A key has changed in between, or a slot is on its way: nothing was applied.
+    /// A key has changed in between: nothing was applied.
+    Broken,
+    /// A slot is on its way, or a connection was lost: nothing was applied.
     Again,
 }
 
@@ -80,6 +88,7 @@ macro_rules! done {
     ($round:expr) => {
         match $round? {
             Round::Done(value) => value,
+            Round::Broken => return Ok(Round::Broken),
             Round::Again => return Ok(Round::Again),
         }
     };
@@ -104,14 +113,16 @@ impl Engine {
             match round? {
                 Round::Done(replies) => return Ok(Executed::Replies(replies)),
                 // The client's own watches are used up.
-                Round::Again if watching => return Ok(Executed::WatchBroken),
-                Round::Again => self.counts.count(Counter::ComputeAgain),
+                Round::Broken | Round::Again if watching => return Ok(Executed::WatchBroken),
+                // The next round stands in line.
+                Round::Broken => {}
+                Round::Again => self.pause(tries).await,
             }
+            self.counts.count(Counter::ComputeAgain);
             if start.elapsed() >= self.config.lock_wait_timeout {
                 self.counts.count(Counter::LockTimeouts);
                 return Err(ExecError::LockWait);
             }
-            self.pause(tries).await;
             tries += 1;
         }
     }
@@ -168,14 +179,16 @@ impl Engine {
     ) -> Result<Round<Vec<Bytes>>, ExecError> {
         let mut places: BTreeMap<Place, Vec<Bytes>> = BTreeMap::new();
         items.iter().for_each(|item| places.entry(item.place).or_default().push(item.key.clone()));
-        self.watch(&mut watch, places.into_iter().collect(), proto).await?;
+        let mut habit = self.habit_of_writing(items.iter().filter(|item| item.write).map(|item| (&item.place, &item.key[..])));
+        habit.set_broken(tries > 0);
+        self.watch(&mut watch, places.into_iter().collect(), &habit, proto).await?;
         done!(self.fetch(&mut items).await);
         self.within_bounds(items.iter().filter_map(|item| item.copy.as_ref()))?;
         let worked = done!(self.work(commands, &items, tries, proto).await);
         self.within_bounds(worked.after.iter().flatten().flatten())?;
         let staged = stage(commands, &items, &worked)?;
         match self.exec(staged, watch, proto).await? {
-            Executed::WatchBroken => Ok(Round::Again),
+            Executed::WatchBroken => Ok(Round::Broken),
             Executed::Replies(applied) => match applied.into_iter().find(|reply| reply.first() == Some(&b'-')) {
                 None => Ok(Round::Done(worked.replies)),
                 Some(error) => {

@@ -218,6 +218,8 @@ impl Member {
         // Whatever is refused has consumed the watch all the same.
         let answer = replies.last().and_then(|executed| elements(executed).ok().flatten()).and_then(|inner| inner.into_iter().next());
         match answer.map(|answer| prepare::answer(&answer)) {
+            // A lock is in the way. Without the watch prepare must not be sent again, and most such locks are of somebody who changes the key.
+            Some(Ok(prepare::Answer::Locked(_))) => Err(Event::WatchBroken(at)),
             Some(Ok(answer)) => Ok(Event::Prepare(at, answer)),
             // A script that stopped half way: only a fence tells.
             Some(Err(refusal)) if !refusal.kind.is_passing() => Err(Event::Lost(at, Step::Prepare)),

@@ -183,6 +183,18 @@ impl Engine {
                 () => turn::exec(self, divide(commands), None, proto).await,
             };
         };
+        // Others are let in when all is over.
+        let mut spot = watch.take_spot();
+        spot.iter().for_each(|spot| spot.prolong(self.config.lease));
+        let executed = self.exec_watching(commands, watch, proto).await;
+        if let (Some(spot), Ok(Executed::WatchBroken)) = (&mut spot, &executed) {
+            spot.set_broken();
+        }
+        executed
+    }
+
+    /// Carries out EXEC if no key of `watch` has changed.
+    async fn exec_watching(self: &Rc<Self>, commands: Vec<Routed>, mut watch: Watch, proto: Proto) -> Result<Executed, ExecError> {
         if watch.is_broken(&self.upstreams, proto) {
             return self.counted(Ok(Executed::WatchBroken));
         }

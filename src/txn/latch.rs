@@ -8,7 +8,8 @@
 //! - **Politeness, not safety.** What keeps transactions apart are the locks at the shards. A latch that is lost, given up early or
 //!   shared by accident (two keys may have the same number) costs time and nothing else.
 //! - **No deadlock.** Everybody takes latches in the order of their numbers, and nobody who holds a lock at a shard takes one.
-//! - **First come, first served**, of readers too: who shares a latch does not pass a writer that came before.
+//! - **First come, first served**, of readers too: who shares a latch does not pass a writer that came before. The one exception is
+//!   argued in [`line`](super::line).
 //! - **Whoever goes away leaves**: dropping [`Latched`], or the future that waits for it, is all it takes, at any moment.
 //! - **Bounded.** A transaction gives its latches up when its outcome is told, or when an attempt has lasted for longer than a lease:
 //!   whoever comes next finds its locks, and may resolve it. A command that waits for a lock of another proxy
@@ -55,6 +56,9 @@ struct Waiter {
     /// Told whether the key has changed while it waited.
     grant: oneshot::Sender<bool>,
 }
+
+/// At which end of a queue one begins to wait.
+type Push = fn(&mut VecDeque<Waiter>, Waiter);
 
 /// The latches that a transaction needs, in the order in which everybody takes them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,9 +118,18 @@ impl Latches {
 
     /// All of `wanted`, each when its turn comes.
     pub(super) async fn take(self: &Arc<Self>, wanted: &Wanted) -> Latched {
+        self.take_behind(wanted, VecDeque::push_back).await
+    }
+
+    /// All of `wanted`, each before everybody who waits for it.
+    pub(super) async fn take_ahead(self: &Arc<Self>, wanted: &Wanted) -> Latched {
+        self.take_behind(wanted, VecDeque::push_front).await
+    }
+
+    async fn take_behind(self: &Arc<Self>, wanted: &Wanted, push: Push) -> Latched {
         let mut latched = self.nothing(wanted);
         for want in &wanted.0 {
-            let changed = match self.queue(*want) {
+            let changed = match self.queue(*want, push) {
                 Some(waiting) => waiting.granted().await,
                 None => false,
             };
@@ -133,6 +146,16 @@ impl Latches {
         self.numbers.hash_one((place, key))
     }
 
+    /// The number of the line of those who watch `key` at `place`: a latch like the others, and another one than transactions take.
+    pub(super) fn line(&self, place: &Place, key: &[u8]) -> u64 {
+        self.numbers.hash_one((LINE, place, key))
+    }
+
+    /// Whether anybody holds one of `wanted`.
+    pub(super) fn is_any_held(&self, wanted: &Wanted) -> bool {
+        wanted.0.iter().any(|want| self.shelf(want.number).contains_key(&want.number))
+    }
+
     /// The latches among which `number` is.
     fn shelf(&self, number: u64) -> MutexGuard<'_, HashMap<u64, Latch>> {
         self.shelves[number as usize % self.shelves.len()].lock().unwrap_or_else(PoisonError::into_inner)
@@ -143,14 +166,14 @@ impl Latches {
     }
 
     /// Enters, or stands in line.
-    fn queue(&self, want: Want) -> Option<Waiting<'_>> {
+    fn queue(&self, want: Want, push: Push) -> Option<Waiting<'_>> {
         let mut shelf = self.shelf(want.number);
         let latch = shelf.entry(want.number).or_default();
         if latch.enter(want.exclusive) {
             return None;
         }
         let (grant, grants) = oneshot::channel();
-        latch.queue.push_back(Waiter { exclusive: want.exclusive, changes: latch.changes, grant });
+        push(&mut latch.queue, Waiter { exclusive: want.exclusive, changes: latch.changes, grant });
         Some(Waiting { latches: self, want, grants })
     }
 
@@ -223,10 +246,22 @@ impl From<Want> for Wanted {
     }
 }
 
+impl FromIterator<(u64, bool)> for Wanted {
+    /// Of numbers, each with whether it is wanted exclusively.
+    fn from_iter<I: IntoIterator<Item = (u64, bool)>>(wants: I) -> Self {
+        Self::of(wants.into_iter().map(|(number, exclusive)| Want { number, exclusive }).collect())
+    }
+}
+
 impl Wanted {
     /// How many latches.
     pub(super) fn len(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether one of them is wanted exclusively.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.0.iter().any(|want| want.exclusive)
     }
 
     fn of(mut wants: SmallVec<[Want; 4]>) -> Self {
@@ -262,6 +297,11 @@ impl Latched {
     /// The holder has, or may have, changed the keys that it holds exclusively.
     pub(super) fn set_changed(&mut self) {
         self.changed = true;
+    }
+
+    /// Whether a holder before this one has said that it changed something while a latch was waited for.
+    pub(super) fn saw_change(&self) -> bool {
+        self.held.iter().any(|(_, changed)| *changed)
     }
 
     /// Whether a holder has changed one of `keys` while its latch was waited for.
@@ -308,6 +348,9 @@ impl Drop for Waiting<'_> {
         }
     }
 }
+
+/// What tells the line of a key from its latch.
+const LINE: &str = "line";
 
 /// Enough that the workers of a large machine seldom meet.
 const SHELVES: usize = 256;

@@ -14,9 +14,11 @@ use super::attempt::{Attempt, Redirect};
 use super::batch::Batch;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
+use super::line::{Habit, Spot};
 use super::lock::LockKeys;
 use super::one_phase::{self, guarded_request};
 use super::part::{self, Way};
+use super::state::Order;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
 use crate::upstream::{Leased, Node, UpstreamError, Upstreams};
@@ -27,6 +29,10 @@ pub struct Watch {
     proto: Proto,
     /// A watch was lost: EXEC must fail.
     broken: bool,
+    /// Where it stands among those who contend for the keys.
+    spot: Option<Spot>,
+    /// There are others, who stand elsewhere.
+    contested: bool,
 }
 
 /// What it watches at one participant.
@@ -45,6 +51,26 @@ impl Watch {
     /// Whether no key is watched.
     pub fn is_empty(&self) -> bool {
         self.participants.is_empty()
+    }
+
+    /// The watched keys.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&Place, &[u8])> {
+        self.participants.iter().flat_map(|watched| watched.keys.iter().map(|key| (&watched.place, &key[..])))
+    }
+
+    /// In which order EXEC prepares.
+    pub(super) fn order(&self) -> Order {
+        if self.contested { Order::Ordered } else { Order::Parallel }
+    }
+
+    /// The place in line, if there is one.
+    pub(super) fn spot(&self) -> Option<&Spot> {
+        self.spot.as_ref()
+    }
+
+    /// The place in line; whoever takes it keeps it until the EXEC is over.
+    pub(super) fn take_spot(&mut self) -> Option<Spot> {
+        self.spot.take()
     }
 
     /// The participants with their watched keys.
@@ -113,12 +139,25 @@ impl Watch {
 }
 
 impl Engine {
-    /// Adds `keys`, by their places, to `watch`. When it returns, every participant has answered.
+    /// Adds `keys`, by their places, to `watch`, when it is the turn of somebody with this `habit`. When it returns, every participant has
+    /// answered.
     ///
     /// # Errors
     /// When a shard cannot be reached or a lock is held for too long; what was watched before stays watched.
-    pub async fn watch(&self, watch: &mut Option<Watch>, keys: Vec<(Place, Vec<Bytes>)>, proto: Proto) -> Result<(), ExecError> {
-        let mut held = watch.take().unwrap_or(Watch { participants: Vec::new(), proto, broken: false });
+    pub async fn watch(
+        &self,
+        watch: &mut Option<Watch>,
+        keys: Vec<(Place, Vec<Bytes>)>,
+        habit: &Habit,
+        proto: Proto,
+    ) -> Result<(), ExecError> {
+        let mut held = watch.take().unwrap_or(Watch { participants: Vec::new(), proto, broken: false, spot: None, contested: false });
+        let in_line = held.spot.is_some();
+        match &mut held.spot {
+            Some(spot) => self.stand_in_line_too(spot, &keys, habit),
+            None => held.spot = self.stand_in_line(&keys, habit).await,
+        }
+        held.contested |= held.spot.as_ref().is_some_and(Spot::is_contested);
         let mut begun = Vec::new();
         for (place, names) in keys {
             let index = held.participants.iter().position(|watched| watched.place == place);
@@ -127,6 +166,8 @@ impl Engine {
         let watched = try_join_all(begun.into_iter().map(|(place, names, before)| self.watch_at(place, names, before, proto))).await;
         let outcome = watched.map(|watched| held.participants.extend(watched));
         held.broken |= outcome.is_err();
+        // Not for each WATCH again, or it would never end.
+        held.spot.iter().filter(|_| !in_line).for_each(|spot| spot.prolong(self.config.watch_turn));
         *watch = Some(held);
         outcome
     }
@@ -137,6 +178,8 @@ impl Engine {
         let batch = part::batch(participant, std::iter::empty(), &names, false, proto);
         let locks = LockKeys::against(&batch);
         let Some(mut watched) = before else {
+            // Locks of this process are waited for after the first look; one that is met then is of a transaction of another proxy.
+            let mut looks = [1, EAGER_LOOKS].into_iter();
             return self
                 .persist(&batch, async |target| {
                     let leased = match target.lease(proto, self.config.lock_wait_timeout).await {
@@ -144,7 +187,14 @@ impl Engine {
                         Err(_) => return Attempt::Failed(ExecError::Unreachable),
                     };
                     let mut watched = Watched { place: target.place, leased, keys: Vec::new() };
-                    look_at(&mut watched, &names, &locks).await.map(|()| watched)
+                    let mut attempt = look_at(&mut watched, &names, &locks).await;
+                    for _ in 1..looks.next().unwrap_or(1) {
+                        if !matches!(attempt, Attempt::Locked(_)) || watched.leased.call(&[Request::new(&["UNWATCH"])]).await.is_err() {
+                            break;
+                        }
+                        attempt = look_at(&mut watched, &names, &locks).await;
+                    }
+                    attempt.map(|()| watched)
                 })
                 .await;
         };
@@ -184,3 +234,7 @@ async fn look_at(watched: &mut Watched, names: &[Bytes], locks: &LockKeys) -> At
     }
     Attempt::Locked(None)
 }
+
+/// How often the lock of another proxy's transaction is looked for without a pause. It is gone after a few round trips as a rule, and the
+/// next client of that proxy knows of it first: whoever pauses here would find the key changed again before it can be written.
+const EAGER_LOOKS: u32 = 8;

@@ -108,6 +108,21 @@ fn who_goes_away_at_the_moment_of_being_let_in_lets_the_next_in() {
 }
 
 #[test]
+fn who_goes_ahead_waits_for_nobody_but_the_holder() {
+    let latches = Arc::new(Latches::default());
+    let write = wanted(&[1], &[]);
+    let first = latches.try_take(&write);
+    let (mut second, mut ahead): (Turn<'_>, Turn<'_>) = (take(&latches, &write), Box::pin(latches.take_ahead(&write)));
+    must_wait(&mut second);
+    must_wait(&mut ahead);
+    drop(first);
+    must_wait(&mut second);
+    drop(must_hold(&mut ahead));
+    drop(must_hold(&mut second));
+    must_be_empty(&latches);
+}
+
+#[test]
 fn who_gets_only_some_at_once_holds_none() {
     let latches = Arc::new(Latches::default());
     let second = latches.try_take(&wanted(&[2], &[]));
