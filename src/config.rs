@@ -342,6 +342,8 @@ pub struct LimitsConfig {
     pub client_output_bytes_max: usize,
     /// Pipelined commands of one client in flight; above it weft stops reading from the client.
     pub client_pending_commands_max: usize,
+    /// Keys whose changes are to be told to clients that keep them; above it some are told as if they had changed.
+    pub tracked_keys_max: usize,
 }
 
 impl Default for LimitsConfig {
@@ -357,6 +359,8 @@ impl Default for LimitsConfig {
             client_output_bytes_max: 256 * MIB,
             // More commands in flight do not make a connection faster; the rest waits in the socket.
             client_pending_commands_max: 1024,
+            // Redis's tracking-table-max-keys.
+            tracked_keys_max: 1_000_000,
         }
     }
 }

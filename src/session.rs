@@ -3,8 +3,9 @@
 //! `task` moves bytes and shifts between the fast gear and carrying out one request alone; `dispatch` is the one match on how a command
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
 //! MULTI to EXEC; `alone` carries out what has to wait for shards, `blocking` what waits for a key to be written; `pubsub` is channels;
-//! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `client`, `registry` and
-//! `local` are what needs no shard; `rescue` is the one place where an error becomes bytes.
+//! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `tracking` tells clients of
+//! changes to what they have read. `client`, `registry` and `local` are what needs no shard; `rescue` is the one place where an error
+//! becomes bytes.
 
 mod alone;
 mod blocking;
@@ -25,6 +26,7 @@ mod rescue;
 mod split;
 mod streams;
 mod task;
+mod tracking;
 mod transfer;
 mod window;
 
@@ -45,6 +47,9 @@ pub use local::{Databases, LocalSettings};
 pub use pubsub::census::Census;
 pub use pubsub::hub::Hub;
 pub use registry::{ClientRegistry, Registration};
+pub use tracking::mail::Mailbox;
+pub use tracking::totals::TrackingTotals;
+pub use tracking::tracker::Tracker;
 
 use crate::command::{CommandSpec, LookupError};
 use crate::config::{Config, Isolation};
@@ -58,6 +63,7 @@ use crate::upstream::{SharedConn, Upstreams};
 use forward::Runs;
 use multi::Queue;
 use pubsub::Subscriptions;
+use tracking::Tracked;
 use window::Window;
 
 /// What the sessions of a worker share.
@@ -76,6 +82,8 @@ pub struct Context {
     pub waiting: Arc<WaitingRoom>,
     /// What this worker's clients listen to.
     pub hub: Rc<Hub>,
+    /// Which of this worker's clients are told of changes.
+    pub tracker: Rc<Tracker>,
     /// The topology's control plane.
     pub topology: Topology,
     /// What sockets are read into; see `task`.
@@ -105,6 +113,7 @@ struct Session {
     window: Rc<Window>,
     mode: Mode,
     subscriptions: Subscriptions,
+    tracked: Tracked,
     /// The keys that EXEC depends on.
     watch: Option<Watch>,
     /// Whether it is one of those who break each other's watches.
@@ -138,8 +147,10 @@ struct Pending {
 /// Serves a client until it goes or is sent away.
 pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
     let window = Window::new(Arc::clone(&context.counts));
+    let subscriptions = Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window));
     let session = Session {
-        subscriptions: Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window)),
+        tracked: Tracked::new(Rc::clone(&context.tracker), client.id(), Rc::clone(subscriptions.listener())),
+        subscriptions,
         context,
         client,
         _registration: registration,

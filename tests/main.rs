@@ -31,3 +31,4 @@ mod server_commands;
 mod support;
 mod support_works;
 mod tidy;
+mod tracking;

@@ -7,17 +7,22 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::{Process, Stage, in_tests, on_each, venv};
+use crate::support::{Process, Stage, Weft, in_tests, on_each, venv};
 
 /// The program `name` of `tests/python` succeeds before every kind of weft; it is told keys on three shards.
 #[track_caller]
 fn must_run(name: &str) {
-    on_each(|stage| {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = venv("python");
-        command.arg(in_tests("python").join(name)).arg(stage.weft().address().port().to_string()).args(stage.keys());
-        Process::start(name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
-    });
+    on_each(|stage| must_run_on(stage, name, &[]));
+}
+
+/// Likewise before the weft of `stage`; behind the keys it is told the ports of `others`.
+#[track_caller]
+fn must_run_on(stage: &Stage<'_>, name: &str, others: &[&Weft]) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = venv("python");
+    let port = |weft: &Weft| weft.address().port().to_string();
+    command.arg(in_tests("python").join(name)).arg(port(stage.weft())).args(stage.keys()).args(others.iter().map(|weft| port(weft)));
+    Process::start(name, command, folder.path().join("log")).must_succeed(Duration::from_secs(60));
 }
 
 #[test]
@@ -38,6 +43,11 @@ fn redis_py_asyncio_shares_a_pool_of_connections() {
 #[test]
 fn redis_py_locks_exclude_each_other() {
     must_run("locks.py");
+}
+
+#[test]
+fn redis_py_keeps_no_value_that_another_proxy_has_changed() {
+    on_each(|stage| must_run_on(stage, "caching.py", &[&Weft::start(stage.shards())]));
 }
 
 #[test]

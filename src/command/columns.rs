@@ -163,7 +163,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const CLIENTS: Handling = Handling::Later("client-side caching, and what only some servers have");
+const CLIENTS: Handling = Handling::Later("what only some servers have");
 const USERS: Handling = Handling::Later("access control lists");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
@@ -211,14 +211,14 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
     (Handling::AnyShard, &["acl", "acl|help", "acl|cat", "acl|genpass", "module", "module|help"]),
     (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
+    (Handling::Local, &["client|caching", "client|getredir", "client|tracking", "client|trackinginfo"]),
     (Handling::Local, &["weft", "weft|help", "weft|txn"]),
     (SWAP, &["swapdb"]),
     (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
     (CONFIGURATION, &["config|rewrite"]),
     (DEBUG, &["debug"]),
-    (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source"]),
-    (CLIENTS, &["client|tracking", "client|trackinginfo"]),
+    (CLIENTS, &["client|capa", "client|import-source"]),
     (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),

@@ -112,6 +112,7 @@ pub(super) struct RawLimits {
     pub(super) inline_bytes_max: Option<u64>,
     pub(super) client_output_bytes_max: Option<u64>,
     pub(super) client_pending_commands_max: Option<u64>,
+    pub(super) tracked_keys_max: Option<u64>,
 }
 
 #[derive(Debug, Default, Deserialize)]

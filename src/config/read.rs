@@ -254,6 +254,7 @@ impl Reader<'_> {
                 1..=1024 * KIB,
                 default.client_pending_commands_max,
             )?,
+            tracked_keys_max: size("tracked_keys_max", raw.tracked_keys_max, 1..=1024 * MIB, default.tracked_keys_max)?,
         })
     }
 

@@ -95,7 +95,8 @@ impl Display for LimitsConfig {
         writeln!(f, "  bulk_bytes_max: {}", self.bulk_bytes_max)?;
         writeln!(f, "  inline_bytes_max: {}", self.inline_bytes_max)?;
         writeln!(f, "  client_output_bytes_max: {}", self.client_output_bytes_max)?;
-        writeln!(f, "  client_pending_commands_max: {}", self.client_pending_commands_max)
+        writeln!(f, "  client_pending_commands_max: {}", self.client_pending_commands_max)?;
+        writeln!(f, "  tracked_keys_max: {}", self.tracked_keys_max)
     }
 }
 

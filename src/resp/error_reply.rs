@@ -190,6 +190,40 @@ pub fn client_attribute_value(attribute: &str) -> String {
 pub const LOCK_WAIT: &str = "LOCKWAIT timed out waiting for a transaction that holds a key of this command; nothing was applied";
 /// The connection broke between a write and its reply. Not safe to retry unless the command is idempotent.
 pub const OUTCOME_UNKNOWN: &str = "UNKNOWN the connection to the shard was lost before it answered; the command may have been applied";
+/// CLIENT TRACKING with REDIRECT twice.
+pub const TRACKING_ONE_REDIRECT: &str = "ERR A client can only redirect to a single other client";
+/// CLIENT TRACKING with REDIRECT to nobody.
+pub const TRACKING_NO_SUCH_CLIENT: &str = "ERR The client ID you want redirect to does not exist";
+/// CLIENT TRACKING with PREFIX, but without BCAST.
+pub const TRACKING_PREFIX_WITHOUT_BCAST: &str = "ERR PREFIX option requires BCAST mode to be enabled";
+/// CLIENT TRACKING with BCAST where it was without, or the other way round.
+pub const TRACKING_SWITCHES_BCAST: &str = "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and then \
+     re-enabling it with a different mode.";
+/// CLIENT TRACKING with BCAST and OPTIN or OPTOUT.
+pub const TRACKING_OPT_WITH_BCAST: &str = "ERR OPTIN and OPTOUT are not compatible with BCAST";
+/// CLIENT TRACKING with OPTIN and OPTOUT.
+pub const TRACKING_BOTH_OPTS: &str = "ERR You can't specify both OPTIN mode and OPTOUT mode";
+/// CLIENT TRACKING with OPTIN where it was OPTOUT, or the other way round.
+pub const TRACKING_SWITCHES_OPT: &str = "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and then \
+     re-enabling it with a different mode.";
+/// CLIENT CACHING of a client that is not told of changes.
+pub const CACHING_WITHOUT_TRACKING: &str =
+    "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled";
+/// CLIENT CACHING YES without OPTIN.
+pub const CACHING_YES_WITHOUT_OPTIN: &str = "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.";
+/// CLIENT CACHING NO without OPTOUT.
+pub const CACHING_NO_WITHOUT_OPTOUT: &str = "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.";
+
+/// Prefixes of one client of which one begins with the other; `which` says what the other one is.
+pub fn overlapping_prefixes(prefix: &[u8], which: &str, other: &[u8]) -> String {
+    let shown = |text| String::from_utf8_lossy(shown_part(text, text.len())).into_owned();
+    format!(
+        "ERR Prefix '{}' overlaps with {which} prefix '{}'. Prefixes for a single client must not overlap.",
+        shown(prefix),
+        shown(other)
+    )
+}
+
 /// A transaction over several shards is in doubt, and resolving it took longer than the client's patience. It will be
 /// applied everywhere or nowhere.
 pub const TXNUNKNOWN: &str =

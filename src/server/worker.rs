@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
 use crate::metrics::Counter;
-use crate::session::{self, Context, Databases, Hub, LocalSettings, Peer};
+use crate::session::{self, Context, Databases, Hub, LocalSettings, Mailbox, Peer, Tracker};
 use crate::txn::{Engine, Script, TxnIds};
 use crate::upstream::{Handshake, Upstreams};
 
@@ -29,10 +29,12 @@ pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared)
     LocalSet::new().block_on(&runtime, async move {
         let listener = TcpListener::from_std(listener)?;
         let mut stop = shared.stop.clone();
-        let context = context(index, &shared);
+        let mailbox = Arc::default();
+        let context = context(index, &shared, &mailbox);
         let mut sessions = JoinSet::new();
         tokio::select! {
-            () = accept(&listener, &context, &mut sessions) => {}
+            () = accept(&listener, &context, &mailbox, &mut sessions) => {}
+            () = context.tracker.deliver() => {}
             () = housekeeping(&context) => {}
             () = forget(&context) => {}
             () = follow_topology(&context) => {}
@@ -47,7 +49,7 @@ pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared)
 }
 
 /// What the sessions of this worker share.
-fn context(index: usize, shared: &Shared) -> Rc<Context> {
+fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context> {
     let upstream = &shared.config.upstream;
     let handshake = Handshake {
         username: upstream.username.clone(),
@@ -66,6 +68,13 @@ fn context(index: usize, shared: &Shared) -> Rc<Context> {
     );
     let output_bytes_max = shared.config.limits.client_output_bytes_max;
     Rc::new(Context {
+        tracker: Tracker::new(
+            Rc::clone(&upstreams),
+            Arc::clone(&shared.registry),
+            Arc::clone(&shared.tracking),
+            Arc::clone(mailbox),
+            output_bytes_max,
+        ),
         hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),
         config: Arc::clone(&shared.config),
         upstreams,
@@ -89,11 +98,11 @@ fn databases(topology: &TopologyConfig) -> Databases {
     }
 }
 
-async fn accept(listener: &TcpListener, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+async fn accept(listener: &TcpListener, context: &Rc<Context>, mailbox: &Arc<Mailbox>, sessions: &mut JoinSet<()>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, addr)) => admit(stream, addr, context, sessions),
+                Ok((stream, addr)) => admit(stream, addr, context, mailbox, sessions),
                 Err(error) => {
                     // Out of descriptors, most likely: wait for one instead of spinning.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -105,13 +114,13 @@ async fn accept(listener: &TcpListener, context: &Rc<Context>, sessions: &mut Jo
     }
 }
 
-fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
+fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, mailbox: &Arc<Mailbox>, sessions: &mut JoinSet<()>) {
     let Ok(laddr) = stream.local_addr() else { return };
     // Without it replies wait for acknowledgements; a socket that refuses it is closed already.
     let _ = stream.set_nodelay(true);
     let peer = Peer { addr, laddr, fd: stream.as_raw_fd() };
     let authenticated = context.config.listen.password.is_none();
-    match context.registry.admit(peer, authenticated, context.engine.now()) {
+    match context.registry.admit(peer, authenticated, context.engine.now(), mailbox) {
         Some((client, registration)) => {
             context.counts.count(Counter::ConnectionsAccepted);
             sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
@@ -132,6 +141,7 @@ async fn housekeeping(context: &Context) {
         let now = Instant::now();
         context.engine.set_now(now);
         context.upstreams.watch(now);
+        context.tracker.watch(now, context.config.upstream.reply_timeout);
     }
 }
 
@@ -151,6 +161,7 @@ async fn follow_topology(context: &Context) {
         let map = context.topology.changed_since(context.upstreams.map().epoch()).await;
         context.upstreams.apply(map);
         context.hub.follow_topology();
+        context.tracker.follow_topology();
     }
 }
 

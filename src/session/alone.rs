@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
+use super::tracking::Turn;
 use super::{Mode, Pending, Session, dispatch, pubsub, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
@@ -29,6 +30,7 @@ impl Session {
         let heard = self.client.reply_mode == ReplyMode::On;
         // As in Redis a client that mutes replies still hears what it listens to.
         let confirms = pubsub::is_confirmed(pending.spec) && matches!(self.mode, Mode::Plain);
+        let (mut turn, spec) = (self.begin_turn(&pending), pending.spec);
         let mut blocked = self.carry_out(pending).await;
         let muted = self.client.reply_mode.mutes() && !confirms;
         if !heard {
@@ -39,7 +41,15 @@ impl Session {
         }
         if let Some(blocked) = &mut blocked {
             blocked.muted = muted;
+            blocked.touched = turn.as_mut().map(Turn::put_off).unwrap_or_default();
         }
+        match turn {
+            Some(turn) => self.end_turn(Some(turn), before),
+            // It may have begun to be told of changes between MULTI and EXEC: what else it has read there nobody has noted.
+            None if spec.name == "exec" => self.doubt(),
+            None => {}
+        }
+        self.forget_caching(spec);
         blocked
     }
 
@@ -83,8 +93,15 @@ impl Session {
     /// Sends a request of the window again.
     pub(super) async fn again(&mut self, request: Request) {
         match crate::command::lookup(&request) {
-            Ok(spec) if spec.handling == Handling::PubSub => self.pubsub_alone(Pending { spec, request }).await,
-            Ok(spec) => self.keyed_alone(Pending { spec, request }).await,
+            Ok(spec) => {
+                let pending = Pending { spec, request };
+                let (turn, before) = (self.begin_turn(&pending), self.window.out_len());
+                match spec.handling {
+                    Handling::PubSub => self.pubsub_alone(pending).await,
+                    _ => self.keyed_alone(pending).await,
+                }
+                self.end_turn(turn, before);
+            }
             Err(error) => self.reply(|reply| rescue::lookup(reply, &error, &request)),
         }
     }

@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
 use self::lines::{Family, Line, PlaceInLine, Release};
+use super::tracking::Touched;
 use super::{Context, Pending, Session, rescue};
 use crate::command::{self, Access, Categories, Handling};
 use crate::resp::{Proto, Request, Value, error_reply};
@@ -48,6 +49,8 @@ pub(super) struct Blocked {
     bears_other_types: bool,
     /// The client does not want to hear the reply.
     pub(super) muted: bool,
+    /// What it does to keys; needed only for a client that is told of changes.
+    pub(super) touched: Touched,
 }
 
 /// The first pause, and the longest as long as no more than [`CROWD`] clients wait.
@@ -133,6 +136,7 @@ impl Session {
             seen: Vec::new(),
             bears_other_types: form.family != Family::Stream || !spec.is_write(),
             muted: false,
+            touched: Touched::default(),
             form,
         };
         if self.attempt(&mut blocked).await {
@@ -143,7 +147,17 @@ impl Session {
     }
 
     /// Tries once for a client that waits. True when that is over: it was answered.
-    pub(super) async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
+    pub(super) async fn attempt_again(&mut self, blocked: &mut Blocked) -> bool {
+        let (mut turn, before) = (self.resume_turn(std::mem::take(&mut blocked.touched)), self.window.out_len());
+        let answered = self.attempt(blocked).await;
+        if !answered && let Some(turn) = &mut turn {
+            blocked.touched = turn.put_off();
+        }
+        self.end_turn(turn, before);
+        answered
+    }
+
+    async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),

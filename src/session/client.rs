@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures::task::AtomicWaker;
 
+use super::tracking::mail::Mailbox;
+use super::tracking::terms::Terms;
 use crate::resp::Proto;
 
 mod line;
@@ -30,13 +32,16 @@ pub struct ClientState {
     /// Whether the client wants to hear replies.
     pub reply_mode: ReplyMode,
     labels: Labels,
+    /// What CLIENT TRACKING BCAST is about, sorted.
+    tracked_prefixes: Vec<Bytes>,
     /// The other end is held by the registry.
     shared: Arc<ClientShared>,
 }
 
 impl ClientState {
     /// The state of a connection that was just accepted. `authenticated` is whether this server lets anyone in.
-    pub fn new(id: u64, peer: Peer, authenticated: bool, now: Instant) -> Self {
+    /// What is for it alone, other workers put into `mailbox`.
+    pub fn new(id: u64, peer: Peer, authenticated: bool, now: Instant, mailbox: Arc<Mailbox>) -> Self {
         let profile = Profile::new(now);
         let shared = ClientShared {
             id,
@@ -46,8 +51,16 @@ impl ClientState {
             labels: Mutex::default(),
             killed: AtomicBool::new(false),
             session: AtomicWaker::new(),
+            mailbox,
         };
-        Self { profile, authenticated, reply_mode: ReplyMode::On, labels: Labels::default(), shared: Arc::new(shared) }
+        Self {
+            profile,
+            authenticated,
+            reply_mode: ReplyMode::On,
+            labels: Labels::default(),
+            tracked_prefixes: Vec::new(),
+            shared: Arc::new(shared),
+        }
     }
 
     /// The number that names this connection as long as the process lives.
@@ -77,6 +90,17 @@ impl ClientState {
         *published = self.labels.clone();
     }
 
+    /// The prefixes of the keys whose changes the client is told of.
+    pub fn tracked_prefixes(&self) -> &[Bytes] {
+        &self.tracked_prefixes
+    }
+
+    /// Whether, and on what terms, the client is told of changes.
+    pub fn set_tracking(&mut self, terms: Option<Terms>, prefixes: Vec<Bytes>) {
+        self.profile.tracking = terms;
+        self.tracked_prefixes = prefixes;
+    }
+
     /// Notes that `command` begins now. Called for each command; it only writes fields.
     pub fn begin(&mut self, command: &'static str, now: Instant) {
         self.profile.command = Some(command);
@@ -101,6 +125,7 @@ impl ClientState {
         self.profile.buffered_output = before.buffered_output;
         self.authenticated = authenticated;
         self.reply_mode = ReplyMode::On;
+        self.tracked_prefixes.clear();
         self.set_label(Label::Name, Bytes::new());
     }
 
@@ -153,6 +178,8 @@ pub struct Profile {
     pub watching: u32,
     /// Channels, patterns and shard channels subscribed to.
     pub subscriptions: Subscriptions,
+    /// How the client is told of changes: `CLIENT TRACKING`.
+    pub tracking: Option<Terms>,
     /// Bytes read and not yet understood.
     pub buffered_input: usize,
     /// Bytes of replies the client has not taken yet.
@@ -182,6 +209,7 @@ impl Profile {
             queued: None,
             watching: 0,
             subscriptions: Subscriptions::default(),
+            tracking: None,
             buffered_input: 0,
             buffered_output: 0,
             command: None,
@@ -292,9 +320,16 @@ pub(super) struct ClientShared {
     killed: AtomicBool,
     /// The task of its session.
     session: AtomicWaker,
+    /// Its worker's.
+    mailbox: Arc<Mailbox>,
 }
 
 impl ClientShared {
+    /// Where news for it are put.
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
     /// The two ends of the connection.
     pub(super) fn peer(&self) -> Peer {
         self.peer

@@ -20,7 +20,11 @@ impl Session {
     pub(super) fn local(&mut self, pending: Pending) -> Step {
         match self.answer(&pending) {
             LocalOutcome::Replied | LocalOutcome::Close | LocalOutcome::Reset => Step::Sent,
-            LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => Step::Alone(pending),
+            LocalOutcome::Info(_)
+            | LocalOutcome::Config
+            | LocalOutcome::Tracking(_)
+            | LocalOutcome::Inquiry(_)
+            | LocalOutcome::NotLocal => Step::Alone(pending),
         }
     }
 
@@ -30,6 +34,9 @@ impl Session {
         self.flush_runs();
         // A listing shows its own client as it is now, with the command in its hands.
         self.client.profile.buffered_input = pending.request.bytes().len();
+        if let Some(terms) = &mut self.client.profile.tracking {
+            terms.is_broken = self.tracked.is_broken();
+        }
         self.client.publish();
         let shards = context.shards();
         let local = LocalContext {
@@ -51,8 +58,14 @@ impl Session {
                 self.watch = None;
                 self.habit = Habit::default();
                 self.subscriptions.clear();
+                self.tracked.end();
             }
-            LocalOutcome::Replied | LocalOutcome::Info(_) | LocalOutcome::Config | LocalOutcome::Inquiry(_) | LocalOutcome::NotLocal => {}
+            LocalOutcome::Replied
+            | LocalOutcome::Info(_)
+            | LocalOutcome::Config
+            | LocalOutcome::Tracking(_)
+            | LocalOutcome::Inquiry(_)
+            | LocalOutcome::NotLocal => {}
         }
         self.client.publish();
         self.subscriptions.set_proto(self.client.proto());
@@ -77,6 +90,7 @@ impl Session {
             LocalOutcome::Info(sections) => self.info(sections).await,
             LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
+            LocalOutcome::Tracking(wish) => self.track(wish).await,
             LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
@@ -98,6 +112,7 @@ impl Session {
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
             blocked_clients: context.waiting.blocked() + context.registry.pause().waiting(),
+            tracking: context.tracker.totals().now(),
             cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),

@@ -22,7 +22,10 @@ impl Session {
         if self.client.reply_mode != ReplyMode::On {
             return Step::Alone(pending);
         }
-        let step = self.dispatch_aloud(pending);
+        let step = match self.client.profile.tracking {
+            None => self.dispatch_aloud(pending),
+            Some(terms) => self.dispatch_tracked(pending, terms),
+        };
         // CLIENT REPLY SKIP means the command after it.
         self.client.reply_mode = self.client.reply_mode.next();
         step

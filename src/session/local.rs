@@ -22,6 +22,7 @@ use self::info::Sections;
 use super::WaitingRoom;
 use super::client::ClientState;
 use super::registry::ClientRegistry;
+use super::tracking::terms::Wish;
 use crate::command::{CommandSpec, Flags};
 use crate::config::Secret;
 use crate::resp::{ReplyWriter, Request};
@@ -95,6 +96,8 @@ pub enum LocalOutcome {
     Info(Sections),
     /// Answer from weft's configuration and a shard's (`CONFIG GET`), or set what may be set (`CONFIG SET`). Nothing was written.
     Config,
+    /// Tell the client of changes, or no longer (`CLIENT TRACKING`), then say OK. Nothing was written.
+    Tracking(Wish),
     /// Look into the shards' records (`WEFT TXN`). Nothing was written.
     Inquiry(weft::Inquiry),
     /// Not one of these commands. Nothing was written.
@@ -161,6 +164,10 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "module|list" => server::modules(call),
         "config|get" | "config|set" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
+        "client|tracking" => client::tracking(call),
+        "client|caching" => client::caching(call),
+        "client|trackinginfo" => client::tracking_info(call),
+        "client|getredir" => client::redirection(call),
         "client|kill" => client::kill(call),
         "client|pause" => client::pause(call),
         "client|unpause" => client::unpause(call),

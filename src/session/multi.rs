@@ -14,9 +14,9 @@ use futures::future::join_all;
 use super::client::Queued;
 use super::dispatch::Step;
 use super::{Mode, Pending, Session, local, pause, rescue, split};
-use crate::command::{Flags, Handling, KeyError, SplitKind};
+use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
-use crate::resp::error_reply;
+use crate::resp::{Request, error_reply};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::ShardId;
 use crate::txn::compute::Spread;
@@ -63,6 +63,18 @@ impl Queue {
 
     fn new(db: u32) -> Self {
         Self { elements: Vec::new(), bytes: 0, spoiled: false, db }
+    }
+
+    /// What EXEC would carry out.
+    pub(super) fn commands(&self) -> impl Iterator<Item = (&'static CommandSpec, &Request)> {
+        self.elements.iter().flat_map(|element| {
+            let other = match element {
+                Element::Local(pending) => Some((pending.spec, &pending.request)),
+                Element::Spread(spread) => Some((spread.spec, &spread.request)),
+                Element::Single(_) | Element::Split(_) | Element::Unwatch | Element::Wrong(_) => None,
+            };
+            other.into_iter().chain(element.commands().iter().map(|command| (command.spec, &command.request)))
+        })
     }
 
     /// EXEC will refuse.

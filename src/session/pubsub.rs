@@ -43,7 +43,16 @@ pub(super) struct Subscriptions {
 impl Subscriptions {
     /// None yet, for the client behind `window`.
     pub(super) fn new(hub: Rc<Hub>, window: Rc<Window>) -> Self {
-        Self { hub, listener: Rc::new(Listener { window, proto: Cell::new(Proto::Resp2) }), topics: BTreeSet::new() }
+        Self {
+            hub,
+            listener: Rc::new(Listener { window, proto: Cell::new(Proto::Resp2), listens: Cell::new(false) }),
+            topics: BTreeSet::new(),
+        }
+    }
+
+    /// The client as those know it who tell it something.
+    pub(super) fn listener(&self) -> &Rc<Listener> {
+        &self.listener
     }
 
     /// The client reads `proto` from now on.
@@ -54,6 +63,7 @@ impl Subscriptions {
     /// Ends all of them.
     pub(super) fn clear(&mut self) {
         std::mem::take(&mut self.topics).iter().for_each(|topic| self.hub.leave(topic, &self.listener));
+        self.listener.listens.set(false);
     }
 
     /// Takes over a hold on `topic`.
@@ -63,12 +73,14 @@ impl Subscriptions {
         } else {
             self.hub.release(topic);
         }
+        self.listener.listens.set(true);
     }
 
     fn remove(&mut self, topic: &Topic) {
         if self.topics.remove(topic) {
             self.hub.leave(topic, &self.listener);
         }
+        self.listener.listens.set(!self.topics.is_empty());
     }
 
     fn of(&self, kind: TopicKind) -> impl Iterator<Item = &Topic> {

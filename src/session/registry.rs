@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::client::{ClientShared, ClientState, Peer};
 use super::pause::Pause;
+use super::tracking::mail::Mailbox;
 
 /// The clients that are connected now.
 #[derive(Debug)]
@@ -31,17 +32,33 @@ impl ClientRegistry {
         Self { clients_max, table: Mutex::default(), pause: Pause::default() }
     }
 
-    /// Takes a client in, unless there are too many. It is listed until the registration is dropped.
-    pub fn admit(self: &Arc<Self>, peer: Peer, authenticated: bool, now: Instant) -> Option<(ClientState, Registration)> {
+    /// Takes a client in, unless there are too many. It is listed until the registration is dropped. `mailbox` is its worker's.
+    pub fn admit(
+        self: &Arc<Self>,
+        peer: Peer,
+        authenticated: bool,
+        now: Instant,
+        mailbox: &Arc<Mailbox>,
+    ) -> Option<(ClientState, Registration)> {
         let mut table = self.lock();
         if table.clients.len() >= self.clients_max {
             return None;
         }
         table.last_id += 1;
         let id = table.last_id;
-        let client = ClientState::new(id, peer, authenticated, now);
+        let client = ClientState::new(id, peer, authenticated, now, Arc::clone(mailbox));
         table.clients.insert(id, Arc::clone(client.shared()));
         Some((client, Registration { registry: Arc::clone(self), id }))
+    }
+
+    /// Whether client `id` is connected.
+    pub fn is_connected(&self, id: u64) -> bool {
+        self.lock().clients.contains_key(&id)
+    }
+
+    /// Where news for client `id` are put, if it is connected.
+    pub(super) fn mailbox(&self, id: u64) -> Option<Arc<Mailbox>> {
+        self.lock().clients.get(&id).map(|client| Arc::clone(client.mailbox()))
     }
 
     /// How many clients are connected.
@@ -182,7 +199,7 @@ mod tests {
     fn no_more_clients_are_admitted_than_allowed_and_ids_are_never_reused() {
         let registry = Arc::new(ClientRegistry::new(2));
         let peer = Peer { addr: "127.0.0.1:1".parse().unwrap(), laddr: "127.0.0.1:2".parse().unwrap(), fd: 3 };
-        let admit = || registry.admit(peer, true, Instant::now());
+        let admit = || registry.admit(peer, true, Instant::now(), &Arc::default());
         let (first, first_place) = admit().unwrap();
         let (second, _second_place) = admit().unwrap();
         assert!(admit().is_none());
@@ -197,7 +214,7 @@ mod tests {
         let registry = Arc::new(ClientRegistry::new(1));
         let peer = Peer { addr: "[::1]:1".parse().unwrap(), laddr: "[::1]:2".parse().unwrap(), fd: 3 };
         let now = Instant::now();
-        let (mut client, _place) = registry.admit(peer, true, now).unwrap();
+        let (mut client, _place) = registry.admit(peer, true, now, &Arc::default()).unwrap();
         let shows = |field: &str| String::from_utf8(registry.list(&ClientFilter::All, now)).unwrap().contains(field);
         assert!(shows("addr=[::1]:1 ") && shows(" cmd=NULL "));
         client.begin("get", now);

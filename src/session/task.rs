@@ -135,7 +135,7 @@ impl Downstream {
                 () = poll_fn(|cx| self.poll_gone(session, cx)) => break false,
                 () = blocked.rest(waiting) => {}
             }
-            if session.attempt(&mut blocked).await {
+            if session.attempt_again(&mut blocked).await {
                 break true;
             }
         };

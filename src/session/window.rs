@@ -5,6 +5,7 @@
 //! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
 //! session sends all of them anew, in order, when nothing is in flight any more.
 
+mod messages;
 mod traffic;
 
 use std::cell::RefCell;
@@ -201,31 +202,6 @@ impl Window {
         self.inner.borrow().writes > 0
     }
 
-    /// Appends a message that the client has subscribed to, behind the last whole reply. A client with more than `bytes_max` bytes to read
-    /// is given up.
-    pub(super) fn message(&self, proto: Proto, frame: &[u8], bytes_max: usize) {
-        let mut inner = self.inner.borrow_mut();
-        let Inner { out, withheld, .. } = &mut *inner;
-        let out = withheld.as_mut().unwrap_or(out);
-        let start = out.len();
-        out.extend_from_slice(frame);
-        if proto == Proto::Resp3 {
-            out[start] = b'>';
-        }
-        inner.overrun |= inner.out.len() + inner.withheld.as_ref().map_or(0, BytesMut::len) > bytes_max;
-        if let Some(waker) = &inner.waker {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Keeps messages back until what it returns is dropped: a reply is written in several steps.
-    pub(super) fn withhold(self: &Rc<Self>) -> Withheld {
-        let mut inner = self.inner.borrow_mut();
-        let outer = inner.withheld.is_none();
-        inner.withheld.get_or_insert_default();
-        Withheld(outer.then(|| Rc::clone(self)))
-    }
-
     /// Whether the client has more to read than it may.
     pub(super) fn is_overrun(&self) -> bool {
         self.inner.borrow().overrun
@@ -299,18 +275,6 @@ impl Window {
                 None
             }
         }
-    }
-}
-
-/// Keeps messages back as long as it lives.
-pub(super) struct Withheld(Option<Rc<Window>>);
-
-impl Drop for Withheld {
-    fn drop(&mut self) {
-        let Some(window) = &self.0 else { return };
-        let mut inner = window.inner.borrow_mut();
-        let messages = inner.withheld.take().unwrap_or_default();
-        inner.out.extend_from_slice(&messages);
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::armed::ArmedConn;
 use super::error::UpstreamError;
+use super::feed::{Feed, FeedSink};
 use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
 use super::rounds::Rounds;
@@ -96,6 +97,11 @@ impl Node {
     pub fn subscriber(&self, sink: &Rc<dyn MessageSink>) -> Rc<Subscriber> {
         let mut subscriber = self.subscriber.borrow_mut();
         Rc::clone(subscriber.get_or_insert_with(|| Subscriber::open(self.link(0, Proto::Resp2), Rc::clone(sink))))
+    }
+
+    /// A new connection that tells `sink` what changes. It is the caller's to close and to [`watch`](Feed::watch).
+    pub fn feed(&self, sink: Rc<dyn FeedSink>) -> Rc<Feed> {
+        Feed::open(self.link(0, Proto::Resp3), sink)
     }
 
     /// The calls that are made one at a time, in database 0, each for all who asked for it. All fail once the node is closed.

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::time::Instant;
 
 use super::{ClientShared, Labels, Profile};
+use crate::session::tracking::terms::{self, Kind};
 
 /// Appends the line, with its line feed.
 pub(super) fn write(out: &mut Vec<u8>, client: &ClientShared, profile: &Profile, labels: &Labels, now: Instant) {
@@ -23,7 +24,10 @@ pub(super) fn write(out: &mut Vec<u8>, client: &ClientShared, profile: &Profile,
     put(out, format_args!(" sub={} psub={} ssub={}", subscriptions.channels, subscriptions.patterns, subscriptions.shard_channels));
     put(out, format_args!(" multi={multi} qbuf={input} qbuf-free=0 argv-mem=0 multi-mem={multi_bytes} rbs=0 rbp=0"));
     put(out, format_args!(" obl={output} oll=0 omem=0 tot-mem={} events=r", input + multi_bytes + output));
-    put(out, format_args!(" cmd={} user=default redir=-1", profile.command.unwrap_or("NULL")));
+    put(
+        out,
+        format_args!(" cmd={} user=default redir={}", profile.command.unwrap_or("NULL"), terms::redirection(profile.tracking.as_ref())),
+    );
     put(out, format_args!(" resp={} lib-name=", profile.resp()));
     out.extend_from_slice(&labels.lib_name);
     out.extend_from_slice(b" lib-ver=");
@@ -37,6 +41,9 @@ fn flags(profile: &Profile) -> String {
         (profile.subscriptions.any(), 'P'),
         (profile.queued.is_some(), 'x'),
         (profile.blocked, 'b'),
+        (profile.tracking.is_some(), 't'),
+        (profile.tracking.is_some_and(|terms| terms.is_broken), 'R'),
+        (profile.tracking.is_some_and(|terms| terms.kind == Kind::Broadcast), 'B'),
         (profile.no_evict, 'e'),
         (profile.no_touch, 'T'),
     ];

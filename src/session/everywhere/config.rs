@@ -1,6 +1,6 @@
 //! CONFIG GET and SET: what clients ask a server about itself, told of weft and its shards together.
 //!
-//! Parameters about connections are weft's own, and set by its file alone. Parameters about data are read from a shard, on the
+//! Parameters about connections are weft's own, and set by its file, all but one by it alone. Parameters about data are read from a shard, on the
 //! understanding that all are configured alike, and set on all primaries. Everything else stays unsaid: a shard's passwords, paths
 //! and addresses are not a client's to know. Which parameters a pattern matches the shard decides; where it refuses CONFIG, weft's
 //! own are found by their full names.
@@ -13,10 +13,9 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use super::error;
-use crate::config::Config;
 use crate::resp::{Proto, Request, Value, error_reply};
 use crate::route;
-use crate::session::{Databases, Session};
+use crate::session::{Context, Databases, Session};
 use crate::txn::ExecError;
 
 impl Session {
@@ -33,7 +32,7 @@ impl Session {
         let readable = reply.as_ref().is_some_and(|reply| reply.pairs().is_some());
         let shown: Vec<(String, String)> = matched
             .into_iter()
-            .filter_map(|(name, value)| match own(&name, &context.config, context.settings.databases) {
+            .filter_map(|(name, value)| match own(&name, &context) {
                 Some(own) => Some((name, own)),
                 None => (readable && is_of_shards(&name)).then_some((name, value)),
             })
@@ -49,32 +48,45 @@ impl Session {
 
     /// `CONFIG SET parameter value …`
     pub(crate) async fn config_set(&mut self, request: &Request) {
-        let result = match self.for_shards(request).await {
-            Ok(words) => self.set_everywhere(&words).await,
+        let result = match self.settings(request).await {
+            Ok(settings) => self.set(settings).await,
             Err(text) => error(&text),
         };
         self.deliver(result);
     }
 
-    /// The parameters of a CONFIG SET that are the shards', with their values; those of weft's own may only be what they are already.
-    async fn for_shards(&self, request: &Request) -> Result<Vec<Bytes>, String> {
+    /// What a CONFIG SET changes. Parameters of weft's own, but for one, may only be what they are already.
+    async fn settings(&self, request: &Request) -> Result<Settings, String> {
         if request.argc() % 2 == 1 {
             return Err(error_reply::SYNTAX.to_owned());
         }
-        let mut words = Vec::new();
+        let mut settings = Settings::default();
         for index in (2..request.argc()).step_by(2) {
-            let name = String::from_utf8_lossy(request.arg(index)).to_ascii_lowercase();
-            match own(&name, &self.context.config, self.context.settings.databases) {
-                Some(value) if value.as_bytes() == request.arg(index + 1) => {}
-                Some(_) => return Err(error_reply::config_set(request.arg(index), "can't set immutable config")),
-                None if is_of_shards(&name) => words.extend([request.arg_bytes(index), request.arg_bytes(index + 1)]),
-                None if self.is_parameter(&name).await => {
-                    return Err(error_reply::config_set(request.arg(index), "can't set protected config"));
+            let (parameter, wanted) = (request.arg(index), request.arg(index + 1));
+            let name = String::from_utf8_lossy(parameter).to_ascii_lowercase();
+            match own(&name, &self.context) {
+                Some(_) if name == TRACKED_KEYS => {
+                    let keys = std::str::from_utf8(wanted).ok().and_then(|keys| keys.parse().ok());
+                    settings.tracked_keys_max = Some(keys.ok_or_else(|| error_reply::config_set(parameter, NOT_A_NUMBER))?);
                 }
-                None => return Err(error_reply::config_unknown(request.arg(index))),
+                Some(value) if value.as_bytes() == wanted => {}
+                Some(_) => return Err(error_reply::config_set(parameter, "can't set immutable config")),
+                None if is_of_shards(&name) => settings.of_shards.extend([request.arg_bytes(index), request.arg_bytes(index + 1)]),
+                None if self.is_parameter(&name).await => {
+                    return Err(error_reply::config_set(parameter, "can't set protected config"));
+                }
+                None => return Err(error_reply::config_unknown(parameter)),
             }
         }
-        Ok(words)
+        Ok(settings)
+    }
+
+    async fn set(&self, settings: Settings) -> Result<Bytes, ExecError> {
+        let reply = self.set_everywhere(&settings.of_shards).await?;
+        if let Some(keys) = settings.tracked_keys_max.filter(|_| !route::is_error(&reply)) {
+            self.context.tracker.totals().set_keys_max(keys);
+        }
+        Ok(reply)
     }
 
     async fn is_parameter(&self, name: &str) -> bool {
@@ -100,19 +112,33 @@ impl Session {
     }
 }
 
+/// What a CONFIG SET changes.
+#[derive(Default)]
+struct Settings {
+    /// Parameters of the shards, and their values.
+    of_shards: Vec<Bytes>,
+    tracked_keys_max: Option<usize>,
+}
+
+/// The one parameter of weft's own that can be set while it runs. 0 is no bound.
+const TRACKED_KEYS: &str = "tracking-table-max-keys";
+const NOT_A_NUMBER: &str = "argument couldn't be parsed into an integer";
+
 /// Whether the parameter says what the shards do with data.
 fn is_of_shards(name: &str) -> bool {
     OF_SHARDS.iter().any(|shared| name.starts_with(shared))
 }
 
 /// The value of a parameter that is weft's own affair.
-fn own(name: &str, config: &Config, databases: Databases) -> Option<String> {
+fn own(name: &str, context: &Context) -> Option<String> {
+    let config = &context.config;
     Some(match name {
         "bind" => config.listen.address.ip().to_string(),
         "port" => config.listen.address.port().to_string(),
         "maxclients" => config.limits.clients_max.to_string(),
         "proto-max-bulk-len" => config.limits.bulk_bytes_max.to_string(),
-        "databases" => match databases {
+        TRACKED_KEYS => context.tracker.totals().keys_max().to_string(),
+        "databases" => match context.settings.databases {
             Databases::Cluster => "1".to_owned(),
             Databases::Count(count) => count.to_string(),
         },

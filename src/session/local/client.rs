@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Call, LocalOutcome, integer};
-use crate::resp::{Request, error_reply};
+use crate::resp::{ReplyWriter, Request, error_reply};
 use crate::session::blocking::lines::Release;
 use crate::session::client::{Label, ReplyMode};
 use crate::session::pause::Held;
 use crate::session::registry::{ClientFilter, ClientKind, KillTarget};
+use crate::session::tracking::terms::{self, Wish};
 
 /// `CLIENT ID`.
 pub(super) fn id(mut call: Call<'_>) -> LocalOutcome {
@@ -221,6 +222,35 @@ pub(super) fn no_evict(mut call: Call<'_>) -> LocalOutcome {
 /// `CLIENT NO-TOUCH ON|OFF`. Connections to the shards are shared, so keys are touched all the same; the wish is kept and shown.
 pub(super) fn no_touch(mut call: Call<'_>) -> LocalOutcome {
     switch(&mut call, |call, on| call.client.profile.no_touch = on)
+}
+
+/// `CLIENT TRACKING ON|OFF …`
+pub(super) fn tracking(mut call: Call<'_>) -> LocalOutcome {
+    match Wish::read(call.request, call.client, |id| call.context.clients.is_connected(id)) {
+        Ok(wish) => LocalOutcome::Tracking(wish),
+        Err(text) => call.error(&text),
+    }
+}
+
+/// `CLIENT CACHING YES|NO`: about the next command, or the next transaction.
+pub(super) fn caching(mut call: Call<'_>) -> LocalOutcome {
+    match terms::caching(call.request.arg(2), call.client.profile.tracking.as_mut()) {
+        Ok(()) => call.ok(),
+        Err(text) => call.error(text),
+    }
+}
+
+/// `CLIENT TRACKINGINFO`.
+pub(super) fn tracking_info(call: Call<'_>) -> LocalOutcome {
+    terms::describe(call.client, &mut ReplyWriter::new(call.out, call.client.proto()));
+    LocalOutcome::Replied
+}
+
+/// `CLIENT GETREDIR`: who is told in this client's place.
+pub(super) fn redirection(mut call: Call<'_>) -> LocalOutcome {
+    let id = terms::redirection(call.client.profile.tracking.as_ref());
+    call.reply().integer(id);
+    LocalOutcome::Replied
 }
 
 fn switch(call: &mut Call<'_>, set: fn(&mut Call<'_>, bool)) -> LocalOutcome {

@@ -22,6 +22,7 @@ pub use statistics::Statistics;
 use crate::config::Isolation;
 use crate::metrics::{ProcessUsage, Snapshot};
 use crate::resp::{Proto, ReplyWriter};
+use crate::session::tracking::totals::Totals;
 
 /// What INFO tells. The session collects it only when INFO is called.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Facts<'a> {
     pub connected_clients: usize,
     /// Clients that wait in a blocking command.
     pub blocked_clients: usize,
+    /// What is known of clients that are told of changes.
+    pub tracking: Totals,
     /// Users' scripts that weft remembers.
     pub cached_scripts: usize,
     /// The counters.

@@ -35,7 +35,7 @@ impl Connection {
     fn on(clients: Arc<ClientRegistry>, settings: LocalSettings) -> Self {
         let now = Instant::now();
         let peer = Peer { addr: "127.0.0.1:50136".parse().unwrap(), laddr: "127.0.0.1:6380".parse().unwrap(), fd: 7 };
-        let (client, registration) = clients.admit(peer, settings.admits_anyone(), now).unwrap();
+        let (client, registration) = clients.admit(peer, settings.admits_anyone(), now, &Arc::default()).unwrap();
         Self { clients, settings, client, _registration: registration, now }
     }
 

@@ -47,10 +47,12 @@ struct Entry {
     teller: Option<Rc<Subscriber>>,
 }
 
-/// A client as the hub knows it: its session holds the other end.
-pub(super) struct Listener {
-    pub(super) window: Rc<Window>,
-    pub(super) proto: Cell<Proto>,
+/// A client as those know it who tell it something: its session holds the other end.
+pub(in crate::session) struct Listener {
+    pub(in crate::session) window: Rc<Window>,
+    pub(in crate::session) proto: Cell<Proto>,
+    /// It is subscribed to something.
+    pub(in crate::session) listens: Cell<bool>,
 }
 
 impl Hub {

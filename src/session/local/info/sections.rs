@@ -119,7 +119,7 @@ fn clients(text: &mut Text, facts: &Facts<'_>) {
     text.field("cluster_connections", 0);
     text.field("maxclients", facts.server.clients_max);
     text.field("blocked_clients", facts.blocked_clients);
-    text.field("tracking_clients", 0);
+    text.field("tracking_clients", facts.tracking.clients);
 }
 
 /// Of weft's process; the data is in the shards. `maxmemory` is Redis's 0 for "no limit of its own".
@@ -161,6 +161,9 @@ fn stats(text: &mut Text, facts: &Facts<'_>) {
     text.field("instantaneous_output_kbps", format_args!("{:.2}", throughput.output_kib));
     text.field("rejected_connections", rejected);
     text.field("migrate_cached_sockets", 0);
+    text.field("tracking_total_keys", facts.tracking.keys);
+    text.field("tracking_total_items", facts.tracking.items);
+    text.field("tracking_total_prefixes", facts.tracking.prefixes);
     text.field("total_error_replies", facts.statistics.errors());
 }
 

@@ -30,6 +30,7 @@ fn replied(proto: Proto, names: &[&str], metrics: &Snapshot) -> String {
         shards: &shards,
         connected_clients: 5,
         blocked_clients: 0,
+        tracking: Default::default(),
         cached_scripts: 0,
         metrics,
         usage: ProcessUsage { resident: 1_511_552, resident_peak: 1 << 31, cpu_user: 0.25, cpu_system: 1.5 },
