@@ -17,7 +17,8 @@
 //! # What it costs
 //!
 //! Each value travels to the proxy and to the home, and what was written travels once more; `compute_bytes_max` bounds that. Five
-//! round trips for what writes, three for what reads. Elements are computed where most of the bytes are.
+//! round trips for what writes, three for what reads. Elements are computed where most of the bytes are. Those that want the same keys
+//! through one weft stand in line for them, as transactions do; through several, those who are beaten begin again.
 
 mod home;
 
@@ -32,6 +33,7 @@ use self::home::{Image, Item, Worked};
 use super::attempt::Redirect;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
+use super::latch::Latched;
 use super::part;
 use super::watch::Watch;
 use crate::command::{self, Access, CommandSpec, Flags, Handling, KeyRef, Keys};
@@ -94,7 +96,7 @@ impl Engine {
         let (start, watching) = (Instant::now(), watch.is_some());
         let writes = watching || commands.iter().any(Spread::writes);
         let items = items(&commands);
-        let _turn = if writes { Some(self.place_among_computing(&items).await?) } else { None };
+        let _turn = if writes { Some((self.turn_to_compute(&items).await?, self.place_among_computing(&items).await?)) } else { None };
         let (mut watch, mut tries) = (watch, 0);
         loop {
             let round = match writes {
@@ -114,6 +116,12 @@ impl Engine {
             self.pause(tries).await;
             tries += 1;
         }
+    }
+
+    /// Waits until nobody of this process computes over `items` any more. All but the first would find their keys changed.
+    async fn turn_to_compute(&self, items: &[Item]) -> Result<Latched, ExecError> {
+        let wanted = self.latches.wanted_to_compute(items.iter().map(|item| (&item.place, &item.key, item.write)));
+        self.turn(&wanted, Instant::now() + self.config.lock_wait_timeout).await
     }
 
     /// Waits until there are connections enough to watch all `items`. Each who computes holds one for each participant; those who

@@ -7,7 +7,8 @@
 //!
 //! - **Politeness, not safety.** What keeps transactions apart are the locks at the shards. A latch that is lost, given up early or
 //!   shared by accident (two keys may have the same number) costs time and nothing else.
-//! - **No deadlock.** Everybody takes latches in the order of their numbers, and nobody who holds a lock at a shard takes one.
+//! - **No deadlock.** Everybody takes latches in the order of their numbers, and nobody who holds a lock at a shard takes one. Who computes
+//!   ([`compute`](super::compute)) takes others, all of them before any of these.
 //! - **First come, first served**, of readers too: who shares a latch does not pass a writer that came before.
 //! - **Whoever goes away leaves**: dropping [`Latched`], or the future that waits for it, is all it takes, at any moment.
 //! - **Bounded.** A transaction gives its latches up when its outcome is told, or when an attempt has lasted for longer than a lease:
@@ -101,6 +102,12 @@ impl Latches {
     pub(super) fn wanted_at(&self, place: &Place, keys: &[KeyLock]) -> Wanted {
         let want = |lock: &KeyLock| Want { number: self.number(place, &lock.key), exclusive: lock.mode != LockMode::Shared };
         Wanted::of(keys.iter().map(want).collect())
+    }
+
+    /// What computing over `keys`, some of which will be written, needs: not the latches of the keys, which its EXEC takes while it holds these.
+    pub(super) fn wanted_to_compute<'a>(&self, keys: impl Iterator<Item = (&'a Place, &'a Bytes, bool)>) -> Wanted {
+        let number = |place, key| self.numbers.hash_one(("computing", place, key));
+        Wanted::of(keys.map(|(place, key, exclusive)| Want { number: number(place, key), exclusive }).collect())
     }
 
     /// All of `wanted`, if nobody has to be waited for.
