@@ -8,5 +8,6 @@ mod connection;
 mod pipeline;
 mod protocol;
 mod scripts;
+mod scripts_over_shards;
 mod several_keys;
 mod values;

@@ -1,5 +1,5 @@
-//! Commands that compute over keys of several participants: RENAME, SINTERSTORE, ZUNION, BITOP … alone, or a whole transaction that has one
-//! of them among its commands (protocol §8).
+//! Commands that compute over keys of several participants: RENAME, SINTERSTORE, ZUNION, BITOP, the users' scripts … alone, or a whole
+//! transaction that has one of them among its commands (protocol §8).
 //!
 //! No server has all the keys, so one of them is lent copies. What makes that atomic and isolated is nothing new:
 //!
@@ -12,7 +12,7 @@
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
 //! these names in place of the keys', DUMP of what they may have written, UNLINK of the copies. Inside of one MULTI nobody ever sees a copy, and none
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
-//! `home` puts that MULTI together and reads what came of it.
+//! `home` puts that MULTI together and reads what came of it; `shim` shows a script its clients' names of the keys, and keeps it to them.
 //!
 //! # What it costs
 //!
@@ -21,6 +21,7 @@
 //! through one weft stand in line for them, as transactions do; through several, those who are beaten begin again.
 
 mod home;
+mod shim;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -54,19 +55,26 @@ pub struct Spread {
     pub db: u32,
     /// Its keys, each with its place. MOVE names one argument twice, in two databases.
     pub keys: Vec<(KeyRef, Place)>,
+    /// The text of the script that it calls; `None` if it calls none, or one that nobody knows.
+    pub source: Option<Bytes>,
 }
 
 impl Spread {
     /// Whether it may change data. PFCOUNT writes what it keeps at a single key only; of several it makes a union that nobody sees.
     pub fn writes(&self) -> bool {
-        self.spec.is_write() || (self.spec.handling == Handling::Script && !self.spec.flags.contains(Flags::READONLY))
+        self.spec.is_write() || (self.is_script() && !self.spec.flags.contains(Flags::READONLY))
+    }
+
+    /// Whether it is a user's script.
+    pub fn is_script(&self) -> bool {
+        self.spec.handling == Handling::Script
     }
 }
 
 impl From<Routed> for Spread {
     fn from(routed: Routed) -> Self {
         let keys = routed.keys.iter().map(|key| (*key, routed.place)).collect();
-        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys }
+        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys, source: None }
     }
 }
 
@@ -225,8 +233,15 @@ impl Engine {
         let participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
         let node = self.upstreams.primary(place.shard).ok_or(ExecError::Unreachable)?;
         let script = home::Script::new(&participant, place.db, commands, items);
-        let conn = node.shared(place.db, proto);
-        let replies = match call(&conn, script.requests()).await {
+        let replies = match commands.iter().any(Spread::is_script) {
+            false => call(&node.shared(place.db, proto), script.requests()).await,
+            // What runs for long, or answers what it likes, has a connection of its own; and where one does not end, another would not.
+            true => match node.lease(place.db, proto, self.config.lock_wait_timeout).await {
+                Ok(mut leased) => leased.call(script.requests()).await.map_err(|_| UpstreamError::NotSent),
+                Err(error) => Err(error),
+            },
+        };
+        let replies = match replies {
             Ok(replies) => replies,
             Err(UpstreamError::NotSent) => return Err(ExecError::Unreachable),
             // Whatever it did was done to copies.
@@ -236,7 +251,11 @@ impl Engine {
             self.follow(redirect, 0).await;
             return Ok(Round::Again);
         }
-        script.read(&replies).map(Round::Done)
+        let worked = script.read(&replies)?;
+        match shim::refusal(commands, &worked.replies) {
+            Some(text) => Err(ExecError::Rejected(text)),
+            None => Ok(Round::Done(worked)),
+        }
     }
 
     fn within_bounds<'a>(&self, copies: impl Iterator<Item = &'a Image>) -> Result<(), ExecError> {
@@ -260,7 +279,7 @@ fn items(commands: &[Spread]) -> Vec<Item> {
 
 /// What has to be done to the keys, so that they become what their copies have become.
 fn stage(commands: &[Spread], items: &[Item], worked: &Worked) -> Result<Vec<Routed>, ExecError> {
-    let refused = |(command, reply): (&Spread, &Bytes)| command.spec.handling != Handling::Script && reply.first() == Some(&b'-');
+    let refused = |(command, reply): (&Spread, &Bytes)| !command.is_script() && reply.first() == Some(&b'-');
     // A command that fails has changed nothing, even if the copy of a hash table lists its fields in another order.
     if commands.iter().zip(&worked.replies).all(refused) {
         return Ok(Vec::new());

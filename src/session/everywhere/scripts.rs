@@ -3,7 +3,8 @@
 //! A server keeps scripts in memory only, and each shard for itself: one that was restarted, or joined, or never saw the EVAL, answers
 //! NOSCRIPT to the EVALSHA of a client that has every reason to expect otherwise of a single Redis. Nothing ran then, so weft loads the
 //! script and calls again. It remembers what was loaded, or run by its text, through this process; SCRIPT FLUSH makes it forget. Not
-//! inside a transaction, where NOSCRIPT is one of EXEC's replies and its neighbours have run.
+//! inside a transaction, where NOSCRIPT is one of EXEC's replies and its neighbours have run. An EVALSHA over several shards has no other
+//! place to take the text from.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
