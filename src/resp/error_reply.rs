@@ -204,6 +204,8 @@ pub const SCRIPT_REFUSED: &str = "CROSSSLOT a script over several shards cannot 
 pub const SCRIPT_KEY: &str = "CROSSSLOT a script over several shards cannot use '%s', which is not among the keys that it declares";
 /// Such a script calls the command `%s` in a way that touches more than its keys.
 pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
+/// What a server says of a script that SCRIPT KILL has ended.
+pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 

@@ -252,7 +252,7 @@ impl Engine {
             return Ok(Round::Again);
         }
         let worked = script.read(&replies)?;
-        match shim::refusal(commands, &worked.replies) {
+        match shim::final_error(commands, &worked.replies) {
             Some(text) => Err(ExecError::Rejected(text)),
             None => Ok(Round::Done(worked)),
         }

@@ -12,10 +12,11 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::Spread;
 use super::home::replace;
-use crate::command::{self, Flags, Handling};
+use crate::command::{self, Flags};
 use crate::resp::{Request, error_reply};
 
 /// A request that runs the script of `command`, the text of which is `source`, on the copies that `name` tells the names of.
@@ -43,13 +44,16 @@ pub(super) fn with_own_digest(error: &Bytes, source: &[u8]) -> Bytes {
     replace(error, digest(&wrapped(source)).as_bytes(), digest(source).as_bytes())
 }
 
-/// The error that forbids that anything of `commands` is applied, if one of them ended with one.
-pub(super) fn refusal(commands: &[Spread], replies: &[Bytes]) -> Option<String> {
-    let refused = commands.iter().zip(replies).find_map(|(command, reply)| {
-        let text = reply.strip_prefix(b"-").filter(|text| text.starts_with(error_reply::SCRIPT_REFUSED.as_bytes()))?;
-        (command.spec.handling == Handling::Script).then_some(text)
+/// The error with which everything ends, and nothing of `commands` is applied, if the reply of one of them is such a one: a refusal, or
+/// that a user has killed the script. It must not begin again then, whatever has become of its keys.
+pub(super) fn final_error(commands: &[Spread], replies: &[Bytes]) -> Option<String> {
+    let is_final =
+        |text: &[u8]| text.starts_with(error_reply::SCRIPT_REFUSED.as_bytes()) || memmem::find(text, error_reply::SCRIPT_KILLED).is_some();
+    let error = commands.iter().zip(replies).find_map(|(command, reply)| {
+        let text = reply.strip_prefix(b"-").filter(|text| is_final(text))?;
+        command.is_script().then_some(text)
     });
-    refused.map(|text| String::from_utf8_lossy(text).trim_end().to_owned())
+    error.map(|text| String::from_utf8_lossy(text).trim_end().to_owned())
 }
 
 /// `source` with the text before it.
