@@ -6,6 +6,8 @@
 //! the home it would find or change what is not meant, and each try of the computing would do it again. Where such a refusal is the
 //! script's reply, nothing of the script is applied. Any other error is Redis's own matter, where what was written before it stays.
 //!
+//! The clients' script can tell it from the server's only where it asks for it: `redis.call` is a table that can be called.
+//!
 //! The text is one line, put on the first line of the script, behind the one that begins with `#!` if there is one: the lines in
 //! errors stay the client's. The digest in them is put back here.
 
