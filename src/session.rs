@@ -18,6 +18,7 @@ mod forward;
 pub mod local;
 mod multi;
 mod operator;
+mod pause;
 mod pubsub;
 mod registry;
 mod rescue;
@@ -180,6 +181,26 @@ impl Session {
         sent && !self.window.is_again()
             && self.window.len() < self.context.config.limits.client_pending_commands_max
             && self.window.held() < OUT_BYTES_HIGH
+    }
+
+    /// Whether the session is to end now: somebody has killed the client, or it does not read what it is sent. The task is woken when that
+    /// changes.
+    fn is_doomed(&self, cx: &TaskContext<'_>) -> bool {
+        self.client.is_killed(cx) || self.window.is_overrun()
+    }
+
+    /// Whether `pending` has to wait for the end of a CLIENT PAUSE.
+    fn is_paused(&self, pending: &Pending) -> bool {
+        let pause = self.context.registry.pause();
+        pause.is_on() && pause.holds(self.may_replicate(pending))
+    }
+
+    /// Whether `pending`, or what was queued for it, counts as a write for CLIENT PAUSE.
+    fn may_replicate(&self, pending: &Pending) -> bool {
+        match &self.mode {
+            Mode::Multi(queue) if pending.spec.name == "exec" => queue.may_replicate(),
+            _ => pause::may_replicate(pending.spec),
+        }
     }
 
     /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.

@@ -15,6 +15,7 @@ mod faults;
 mod fuzz;
 mod histories;
 mod keyspace;
+mod managing_clients;
 mod multi;
 mod operators;
 mod pubsub;

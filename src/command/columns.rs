@@ -163,7 +163,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-const CLIENTS: Handling = Handling::Later("managing other clients, and client-side caching");
+const CLIENTS: Handling = Handling::Later("client-side caching, and what only some servers have");
 const USERS: Handling = Handling::Later("access control lists");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
@@ -189,6 +189,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::AnyShard, &["command", "command|count", "command|info", "command|list", "command|getkeys", "command|getkeysandflags"]),
     (Handling::Local, &["client", "client|id", "client|getname", "client|setname", "client|setinfo", "client|info", "client|list"]),
     (Handling::Local, &["client|reply", "client|no-evict", "client|no-touch", "client|unblock"]),
+    (Handling::Local, &["client|kill", "client|pause", "client|unpause"]),
     (Handling::AnyShard, &["lolwut", "pfselftest", "command|docs", "command|help", "client|help"]),
     (Handling::AnyShard, &["object", "object|help", "xgroup", "xgroup|help", "xinfo", "xinfo|help", "memory", "memory|help"]),
     (Handling::Move, &["lmove", "rpoplpush"]),
@@ -216,8 +217,8 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
     (CONFIGURATION, &["config|rewrite"]),
     (DEBUG, &["debug"]),
-    (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source", "client|kill", "client|pause"]),
-    (CLIENTS, &["client|tracking", "client|trackinginfo", "client|unpause"]),
+    (CLIENTS, &["client|caching", "client|capa", "client|getredir", "client|import-source"]),
+    (CLIENTS, &["client|tracking", "client|trackinginfo"]),
     (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),

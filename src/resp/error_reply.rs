@@ -44,6 +44,12 @@ pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must be
 pub const SELECT_IN_CLUSTER: &str = "ERR SELECT is not allowed in cluster mode";
 /// CLIENT LIST ID with something that is no number.
 pub const CLIENT_ID: &str = "ERR Invalid client ID";
+/// CLIENT KILL ID with a number that no client has.
+pub const CLIENT_ID_RANGE: &str = "ERR client-id should be greater than 0";
+/// CLIENT KILL with an address that nobody came from.
+pub const NO_SUCH_CLIENT: &str = "ERR No such client";
+/// CLIENT PAUSE with another mode.
+pub const PAUSE_MODE: &str = "ERR CLIENT PAUSE mode must be WRITE or ALL";
 /// CLIENT SETNAME or HELLO SETNAME with a name that would break the lines of CLIENT LIST.
 pub const CLIENT_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 /// SELECT of a database that does not exist.
@@ -158,6 +164,11 @@ pub fn config_unknown(parameter: &[u8]) -> String {
 /// CLIENT LIST TYPE with a kind of client that does not exist.
 pub fn client_type(kind: &[u8]) -> String {
     format!("ERR Unknown client type '{}'", String::from_utf8_lossy(shown_part(kind, kind.len())))
+}
+
+/// CLIENT KILL of a user that does not exist.
+pub fn no_such_user(name: &[u8]) -> String {
+    format!("ERR No such user '{}'", String::from_utf8_lossy(shown_part(name, name.len())))
 }
 
 /// CLIENT SETINFO with an attribute that does not exist (as from Redis 7.2 on).

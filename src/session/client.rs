@@ -8,10 +8,13 @@
 //! No clock is read here: callers pass in the time.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::task::AtomicWaker;
 
 use crate::resp::Proto;
 
@@ -35,7 +38,15 @@ impl ClientState {
     /// The state of a connection that was just accepted. `authenticated` is whether this server lets anyone in.
     pub fn new(id: u64, peer: Peer, authenticated: bool, now: Instant) -> Self {
         let profile = Profile::new(now);
-        let shared = ClientShared { id, peer, created: now, profile: Mutex::new(profile), labels: Mutex::default() };
+        let shared = ClientShared {
+            id,
+            peer,
+            created: now,
+            profile: Mutex::new(profile),
+            labels: Mutex::default(),
+            killed: AtomicBool::new(false),
+            session: AtomicWaker::new(),
+        };
         Self { profile, authenticated, reply_mode: ReplyMode::On, labels: Labels::default(), shared: Arc::new(shared) }
     }
 
@@ -98,6 +109,12 @@ impl ClientState {
         let mut out = Vec::new();
         line::write(&mut out, &self.shared, &self.profile, &self.labels, now);
         out
+    }
+
+    /// Whether somebody has killed the client. The task of `cx` is woken when that changes.
+    pub fn is_killed(&self, cx: &Context<'_>) -> bool {
+        self.shared.session.register(cx.waker());
+        self.shared.killed.load(Ordering::Acquire)
     }
 
     /// What the registry keeps of this client.
@@ -272,9 +289,23 @@ pub(super) struct ClientShared {
     created: Instant,
     profile: Mutex<Profile>,
     labels: Mutex<Labels>,
+    killed: AtomicBool,
+    /// The task of its session.
+    session: AtomicWaker,
 }
 
 impl ClientShared {
+    /// The two ends of the connection.
+    pub(super) fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Has its session end as soon as the command in its hands is done, without a word.
+    pub(super) fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.session.wake();
+    }
+
     /// Whether it was subscribed when it last published.
     pub(super) fn is_subscriber(&self) -> bool {
         self.published().subscriptions.any()

@@ -95,7 +95,7 @@ impl Session {
             server: &context.identity,
             shards: &context.shards(),
             connected_clients: context.registry.connected(),
-            blocked_clients: context.waiting.blocked(),
+            blocked_clients: context.waiting.blocked() + context.registry.pause().waiting(),
             cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),

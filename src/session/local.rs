@@ -101,6 +101,13 @@ pub enum LocalOutcome {
     NotLocal,
 }
 
+impl LocalOutcome {
+    /// Close the connection behind the reply if `closes`.
+    fn closing_if(self, closes: bool) -> Self {
+        if closes { Self::Close } else { self }
+    }
+}
+
 impl Call<'_> {
     /// The argument at `index`; empty if there is none, which the command table rules out where it matters.
     fn arg(&self, index: usize) -> &[u8] {
@@ -154,6 +161,9 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "module|list" => server::modules(call),
         "config|get" | "config|set" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
+        "client|kill" => client::kill(call),
+        "client|pause" => client::pause(call),
+        "client|unpause" => client::unpause(call),
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         "weft|help" => weft::help(call),
         "weft|txn" => weft::transactions(call),

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::client::Queued;
 use super::dispatch::Step;
-use super::{Mode, Pending, Session, local, rescue, split};
+use super::{Mode, Pending, Session, local, pause, rescue, split};
 use crate::command::{Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::error_reply;
@@ -48,6 +48,17 @@ enum Element {
 }
 
 impl Queue {
+    /// Whether one of its commands counts as a write for CLIENT PAUSE.
+    pub(super) fn may_replicate(&self) -> bool {
+        self.elements.iter().any(|element| match element {
+            Element::Local(pending) => pause::may_replicate(pending.spec),
+            Element::Single(routed) => pause::may_replicate(routed.spec),
+            Element::Split(plan) => plan.writes(),
+            Element::Spread(spread) => spread.writes(),
+            Element::Unwatch | Element::Wrong(_) => false,
+        })
+    }
+
     fn new(db: u32) -> Self {
         Self { elements: Vec::new(), bytes: 0, spoiled: false, db }
     }

@@ -186,6 +186,7 @@ impl Session {
     fn tell(&mut self, kind: TopicKind, words: [&str; 3], name: Option<&[u8]>) {
         let count = self.subscriptions.count();
         self.client.profile.subscriptions = count;
+        self.client.publish();
         let (word, left) = match kind {
             TopicKind::Channel => (words[0], count.channels + count.patterns),
             TopicKind::Pattern => (words[1], count.channels + count.patterns),

@@ -3,16 +3,19 @@
 //! Shared by all workers, locked when a client comes or goes and when somebody lists; never by a command of the data path.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use super::client::{ClientShared, ClientState, Peer};
+use super::pause::Pause;
 
 /// The clients that are connected now.
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients_max: usize,
     table: Mutex<Table>,
+    pause: Pause,
 }
 
 #[derive(Debug, Default)]
@@ -25,7 +28,7 @@ struct Table {
 impl ClientRegistry {
     /// A registry that admits `clients_max` clients at a time.
     pub fn new(clients_max: usize) -> Self {
-        Self { clients_max, table: Mutex::default() }
+        Self { clients_max, table: Mutex::default(), pause: Pause::default() }
     }
 
     /// Takes a client in, unless there are too many. It is listed until the registration is dropped.
@@ -51,6 +54,27 @@ impl ClientRegistry {
         self.clients_max
     }
 
+    /// What CLIENT PAUSE asked for.
+    pub fn pause(&self) -> &Pause {
+        &self.pause
+    }
+
+    /// Kills the clients that `target` describes, but not `own`; how many, and whether it describes that one too.
+    pub fn kill(&self, target: &KillTarget, own: u64) -> (usize, bool) {
+        let table = self.lock();
+        let mut met = (0, false);
+        for client in table.clients.values().filter(|client| target.describes(client)) {
+            match client.id == own {
+                true => met.1 = true,
+                false => {
+                    client.kill();
+                    met.0 += 1;
+                }
+            }
+        }
+        met
+    }
+
     /// The lines of the clients that `filter` selects, oldest first. An id that names nobody is left out, as in Redis.
     pub fn list(&self, filter: &ClientFilter, now: Instant) -> Vec<u8> {
         let clients: Vec<_> = {
@@ -64,9 +88,7 @@ impl ClientRegistry {
         for client in clients {
             let selected = match filter {
                 ClientFilter::All | ClientFilter::Ids(_) => true,
-                ClientFilter::Kind(ClientKind::Normal) => !client.is_subscriber(),
-                ClientFilter::Kind(ClientKind::PubSub) => client.is_subscriber(),
-                ClientFilter::Kind(ClientKind::Master | ClientKind::Replica) => false,
+                ClientFilter::Kind(kind) => kind.includes(&client),
             };
             if selected {
                 client.write_line(&mut out, now);
@@ -102,6 +124,39 @@ pub enum ClientKind {
     Replica,
     /// A client with subscriptions.
     PubSub,
+}
+
+impl ClientKind {
+    fn includes(self, client: &ClientShared) -> bool {
+        match self {
+            Self::Normal => !client.is_subscriber(),
+            Self::PubSub => client.is_subscriber(),
+            Self::Master | Self::Replica => false,
+        }
+    }
+}
+
+/// Whom `CLIENT KILL` means: what is not given says nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KillTarget {
+    /// The client with this id.
+    pub id: Option<u64>,
+    /// Clients of one kind.
+    pub kind: Option<ClientKind>,
+    /// The client that came from this address.
+    pub addr: Option<String>,
+    /// Clients that came to this address.
+    pub laddr: Option<String>,
+}
+
+impl KillTarget {
+    fn describes(&self, client: &ClientShared) -> bool {
+        let at = |wanted: &Option<String>, address: SocketAddr| wanted.as_ref().is_none_or(|wanted| *wanted == address.to_string());
+        self.id.is_none_or(|id| id == client.id)
+            && self.kind.is_none_or(|kind| kind.includes(client))
+            && at(&self.addr, client.peer().addr)
+            && at(&self.laddr, client.peer().laddr)
+    }
 }
 
 /// A client's place in the registry, held by its session.

@@ -15,6 +15,13 @@ pub(super) struct Plan {
     origin: Vec<usize>,
 }
 
+impl Plan {
+    /// Whether it may change anything.
+    pub(super) fn writes(&self) -> bool {
+        self.commands.iter().any(Routed::writes)
+    }
+}
+
 /// Divides `request`, whose keys are on the places beside them. `None` when it is malformed. The parts of MSETNX are MSETs, whose
 /// condition is the caller's to check.
 pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Request, keys: &[(KeyRef, Place)]) -> Option<Plan> {

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
@@ -34,6 +35,8 @@ enum Shift {
     Alone(Pending),
     /// Requests have to be sent again.
     Again,
+    /// What comes next has to wait for the end of a CLIENT PAUSE.
+    Paused,
     /// The session is over.
     Over,
 }
@@ -48,6 +51,8 @@ enum Advance {
     Blocked,
     /// All is answered, and this request has to be carried out alone.
     Alone(Pending),
+    /// The next one has to wait for the end of a CLIENT PAUSE.
+    Paused,
 }
 
 /// Serves the client behind `stream` until either side ends the session.
@@ -59,6 +64,11 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
                 if let Some(blocked) = session.alone(pending).await
                     && !downstream.wait_out(&mut session, blocked).await
                 {
+                    return;
+                }
+            }
+            Shift::Paused => {
+                if !downstream.wait_out_pause(&mut session).await {
                     return;
                 }
             }
@@ -78,7 +88,7 @@ impl Downstream {
     fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
         loop {
-            if session.window.is_overrun() {
+            if session.is_doomed(cx) {
                 return Poll::Ready(Shift::Over);
             }
             if session.window.wants_again() {
@@ -91,6 +101,7 @@ impl Downstream {
             }
             match advance {
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
+                Advance::Paused => return Poll::Ready(Shift::Paused),
                 // What was written may have made room.
                 Advance::Full if session.has_room(cx) => continue,
                 Advance::Full | Advance::Blocked => return Poll::Pending,
@@ -104,7 +115,10 @@ impl Downstream {
                 Poll::Ready(Ok(0)) => self.ended = true,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Shift::Over),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    session.client.publish();
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -130,10 +144,25 @@ impl Downstream {
         stays
     }
 
+    /// Looks after a client that is paused until its next request may go on; false when it is gone.
+    async fn wait_out_pause(&mut self, session: &mut Session) -> bool {
+        let registry = Arc::clone(&session.context.registry);
+        let writes = session.stalled.as_ref().is_some_and(|pending| session.may_replicate(pending));
+        session.client.profile.blocked = true;
+        session.client.publish();
+        let stays = tokio::select! {
+            biased;
+            () = poll_fn(|cx| self.poll_gone(session, cx)) => false,
+            () = registry.pause().over(writes) => true,
+        };
+        session.client.profile.blocked = false;
+        stays
+    }
+
     /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
     fn poll_gone(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<()> {
         session.window.register(cx);
-        if self.ended || session.window.is_overrun() || self.poll_write(session, cx).is_err() {
+        if self.ended || session.is_doomed(cx) || self.poll_write(session, cx).is_err() {
             return Poll::Ready(());
         }
         while self.input.len() < READ_BYTES_MAX {
@@ -166,6 +195,10 @@ impl Downstream {
                     }
                 },
             };
+            if session.is_paused(&pending) {
+                session.stalled = Some(pending);
+                return Advance::Paused;
+            }
             match session.dispatch(pending) {
                 Step::Sent => {}
                 Step::Alone(pending) if session.window.len() == 0 => return Advance::Alone(pending),

@@ -1,12 +1,15 @@
 //! The subcommands of CLIENT.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use super::{Call, LocalOutcome, integer};
 use crate::resp::{Request, error_reply};
 use crate::session::blocking::lines::Release;
 use crate::session::client::{Label, ReplyMode};
-use crate::session::registry::{ClientFilter, ClientKind};
+use crate::session::pause::Held;
+use crate::session::registry::{ClientFilter, ClientKind, KillTarget};
 
 /// `CLIENT ID`.
 pub(super) fn id(mut call: Call<'_>) -> LocalOutcome {
@@ -80,11 +83,7 @@ pub(super) fn list(mut call: Call<'_>) -> LocalOutcome {
 fn filter(request: &Request) -> Result<ClientFilter, String> {
     match request.argc() {
         2 => Ok(ClientFilter::All),
-        4 if request.arg(2).eq_ignore_ascii_case(b"type") => {
-            let kind = request.arg(3);
-            let known = KINDS.iter().find(|(name, _)| kind.eq_ignore_ascii_case(name.as_bytes()));
-            known.map(|&(_, kind)| ClientFilter::Kind(kind)).ok_or_else(|| error_reply::client_type(kind))
-        }
+        4 if request.arg(2).eq_ignore_ascii_case(b"type") => kind(request.arg(3)).map(ClientFilter::Kind),
         4.. if request.arg(2).eq_ignore_ascii_case(b"id") => {
             let ids: Option<Vec<i64>> = request.args_from(3).map(integer).collect();
             let ids = ids.ok_or_else(|| error_reply::CLIENT_ID.to_owned())?;
@@ -92,6 +91,11 @@ fn filter(request: &Request) -> Result<ClientFilter, String> {
         }
         _ => Err(error_reply::SYNTAX.to_owned()),
     }
+}
+
+fn kind(word: &[u8]) -> Result<ClientKind, String> {
+    let known = KINDS.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes()));
+    known.map(|&(_, kind)| kind).ok_or_else(|| error_reply::client_type(word))
 }
 
 const KINDS: &[(&str, ClientKind)] = &[
@@ -132,6 +136,81 @@ pub(super) fn unblock(mut call: Call<'_>) -> LocalOutcome {
     let released = u64::try_from(id).is_ok_and(|id| call.context.waiting.release(id, how));
     call.reply().integer(i64::from(released));
     LocalOutcome::Replied
+}
+
+/// `CLIENT KILL address`, or `CLIENT KILL [ID id] [TYPE kind] [ADDR address] [LADDR address] [USER name] [SKIPME yes|no]`. What a client that
+/// is killed has in flight is brought to its end; it hears nothing of it.
+pub(super) fn kill(mut call: Call<'_>) -> LocalOutcome {
+    let own = call.client.id();
+    call.client.publish();
+    if call.request.argc() == 3 {
+        let target = KillTarget { addr: Some(address(call.arg(2))), ..KillTarget::default() };
+        return match call.context.clients.kill(&target, own) {
+            (0, false) => call.error(error_reply::NO_SUCH_CLIENT),
+            (_, own) => call.ok().closing_if(own),
+        };
+    }
+    let (target, skips_own) = match kill_target(call.request) {
+        Ok(target) => target,
+        Err(text) => return call.error(&text),
+    };
+    let (killed, own) = call.context.clients.kill(&target, own);
+    let own = own && !skips_own;
+    call.reply().integer(killed as i64 + i64::from(own));
+    LocalOutcome::Replied.closing_if(own)
+}
+
+/// Whom CLIENT KILL with filters means, and whether it spares whoever asks.
+fn kill_target(request: &Request) -> Result<(KillTarget, bool), String> {
+    let (mut target, mut skips_own) = (KillTarget::default(), true);
+    let mut words = request.args_from(2);
+    while let Some(filter) = words.next() {
+        let value = words.next().ok_or(error_reply::SYNTAX)?;
+        match filter.to_ascii_lowercase().as_slice() {
+            b"id" => {
+                let id = integer(value).and_then(|id| u64::try_from(id).ok()).filter(|id| *id > 0);
+                target.id = Some(id.ok_or(error_reply::CLIENT_ID_RANGE)?);
+            }
+            b"type" => target.kind = Some(kind(value)?),
+            b"addr" => target.addr = Some(address(value)),
+            b"laddr" => target.laddr = Some(address(value)),
+            // There is one, and everybody is it.
+            b"user" if value == b"default" => {}
+            b"user" => return Err(error_reply::no_such_user(value)),
+            b"skipme" if value.eq_ignore_ascii_case(b"yes") => skips_own = true,
+            b"skipme" if value.eq_ignore_ascii_case(b"no") => skips_own = false,
+            _ => return Err(error_reply::SYNTAX.to_owned()),
+        }
+    }
+    Ok((target, skips_own))
+}
+
+fn address(word: &[u8]) -> String {
+    String::from_utf8_lossy(word).into_owned()
+}
+
+/// `CLIENT PAUSE milliseconds [WRITE|ALL]`: the clients of this weft.
+pub(super) fn pause(mut call: Call<'_>) -> LocalOutcome {
+    let request = call.request;
+    let held = match request.args_from(3).next() {
+        None => Held::All,
+        Some(word) if word.eq_ignore_ascii_case(b"all") => Held::All,
+        Some(word) if word.eq_ignore_ascii_case(b"write") => Held::Writes,
+        Some(_) => return call.error(error_reply::PAUSE_MODE),
+    };
+    let Some(milliseconds) = integer(call.arg(2)) else { return call.error(error_reply::TIMEOUT_NOT_AN_INTEGER) };
+    let Ok(milliseconds) = u64::try_from(milliseconds) else { return call.error(error_reply::TIMEOUT_NEGATIVE) };
+    let Some(end) = tokio::time::Instant::now().checked_add(Duration::from_millis(milliseconds)) else {
+        return call.error(error_reply::TIMEOUT_NOT_AN_INTEGER);
+    };
+    call.context.clients.pause().begin(held, end);
+    call.ok()
+}
+
+/// `CLIENT UNPAUSE`.
+pub(super) fn unpause(mut call: Call<'_>) -> LocalOutcome {
+    call.context.clients.pause().end();
+    call.ok()
 }
 
 /// `CLIENT NO-EVICT ON|OFF`. weft disconnects no client to free memory; the wish is kept and shown.

@@ -292,6 +292,34 @@ fn client_list_refuses_what_it_does_not_know() {
 }
 
 #[test]
+fn client_kill_and_pause_refuse_what_they_do_not_know() {
+    let mut connection = Connection::open();
+    connection.must_answer(&[
+        ("CLIENT KILL 000.123.321.567:0000", "-ERR No such client\r\n"),
+        ("CLIENT KILL 127.0.0.1:", "-ERR No such client\r\n"),
+        ("CLIENT KILL ID 1 x", "-ERR syntax error\r\n"),
+        ("CLIENT KILL FOO x", "-ERR syntax error\r\n"),
+        ("CLIENT KILL ID x", "-ERR client-id should be greater than 0\r\n"),
+        ("CLIENT KILL ID 0", "-ERR client-id should be greater than 0\r\n"),
+        ("CLIENT KILL TYPE wrong_type", "-ERR Unknown client type 'wrong_type'\r\n"),
+        ("CLIENT KILL USER wrong_user", "-ERR No such user 'wrong_user'\r\n"),
+        ("CLIENT KILL SKIPME yes_or_no", "-ERR syntax error\r\n"),
+        ("CLIENT KILL ID 10000000", ":0\r\n"),
+        ("CLIENT KILL ADDR 127.0.0.1:50136", ":0\r\n"),
+        ("CLIENT KILL TYPE pubsub", ":0\r\n"),
+        ("CLIENT KILL TYPE normal LADDR 127.0.0.1:6379 SKIPME no", ":0\r\n"),
+        ("CLIENT PAUSE x", "-ERR timeout is not an integer or out of range\r\n"),
+        ("CLIENT PAUSE -1", "-ERR timeout is negative\r\n"),
+        ("CLIENT PAUSE 1 READ", "-ERR CLIENT PAUSE mode must be WRITE or ALL\r\n"),
+        ("CLIENT UNPAUSE", "+OK\r\n"),
+    ]);
+    for (command, reply) in [("CLIENT KILL 127.0.0.1:50136", "+OK\r\n"), ("CLIENT KILL ID 1 SKIPME NO", ":1\r\n")] {
+        let args: Vec<_> = command.split(' ').map(str::as_bytes).collect();
+        assert_eq!(connection.run(&args), (LocalOutcome::Close, reply.to_owned()));
+    }
+}
+
+#[test]
 fn client_reply_mutes_what_redis_mutes() {
     let mut connection = Connection::open();
     // Each command, and whether the client hears its reply.
