@@ -196,7 +196,8 @@ impl<'a> Script<'a> {
             (Handling::Script, None) => shim::unknown(command, |key| self.name(key)),
             _ => {
                 let mut args: Vec<Bytes> = (0..command.request.argc()).map(|index| command.request.arg_bytes(index)).collect();
-                command.keys.iter().for_each(|(key, _)| args[key.index as usize] = self.name(&args[key.index as usize]));
+                // MOVE names one argument twice.
+                command.keys.iter().for_each(|(key, _)| args[key.index as usize] = self.name(command.request.arg(key.index as usize)));
                 Request::new(&args)
             }
         }
