@@ -14,34 +14,36 @@ fn interpreter() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/.venv/bin/python")
 }
 
-/// The program `name` of `tests/python` succeeds before weft; it is told keys on three shards.
+/// The program `name` of `tests/python` succeeds before every kind of weft; it is told keys on three shards.
 #[track_caller]
-fn must_run(stage: &Stage<'_>, name: &str) {
+fn must_run(name: &str) {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(name);
-    let port = stage.weft().address().port().to_string();
-    let output = Command::new("timeout").arg("60").arg(interpreter()).arg(program).arg(port).args(stage.keys()).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    assert!(output.status.success(), "{name}: {} (the packages come with `make test`)\n{}", output.status, said.join("\n"));
+    on_each(|stage| {
+        let port = stage.weft().address().port().to_string();
+        let output = Command::new("timeout").arg("60").arg(interpreter()).arg(&program).arg(port).args(stage.keys()).output().unwrap();
+        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(output.status.success(), "{name}: {} (the packages come with `make test`)\n{}", output.status, said.join("\n"));
+    });
 }
 
 #[test]
 fn redis_py_pipelines_are_transactions_over_shards() {
-    on_each(|stage| must_run(stage, "pipelines.py"));
+    must_run("pipelines.py");
 }
 
 #[test]
 fn redis_py_watch_loops_of_two_threads_lose_no_update() {
-    on_each(|stage| must_run(stage, "watch_loops.py"));
+    must_run("watch_loops.py");
 }
 
 #[test]
 fn redis_py_asyncio_shares_a_pool_of_connections() {
-    on_each(|stage| must_run(stage, "with_asyncio.py"));
+    must_run("with_asyncio.py");
 }
 
 #[test]
 fn redis_py_locks_exclude_each_other() {
-    on_each(|stage| must_run(stage, "locks.py"));
+    must_run("locks.py");
 }
 
 #[test]

@@ -216,19 +216,29 @@ impl Driver {
     /// Whoever waits here competes with a proxy that may hand the keys on to the next of its own clients as soon as they are free; its
     /// chance is the round trip in between. So it does not look whether they are free, it asks for them, and at first without a pause.
     async fn wait(&self, at: usize, locked: Locked) -> Event {
+        if self.is_worth_asking(at, locked).await {
+            return Event::Free(at);
+        }
+        // What is asked for all the same, because it is decided, waits anew.
+        self.members[at].patience.set(None);
+        Event::GaveUp(at)
+    }
+
+    /// Waits as [`wait`](Self::wait) does; false when it has waited for long enough.
+    async fn is_worth_asking(&self, at: usize, locked: Locked) -> bool {
         let engine = &self.engine;
         let member = &self.members[at];
         let mut patience = member.patience.get().unwrap_or_else(|| Patience::new(engine.config.lease / 2));
         patience.meet(locked.owner);
         member.patience.set(Some(patience));
         if Instant::now() >= patience.deadline {
-            return Event::GaveUp(at);
+            return false;
         }
         let is_short = member.batch.commands.iter().map(|command| command.request.bytes().len()).sum::<usize>() < ASK_BYTES_MAX;
         let pauses = patience.pauses();
         if is_short && locked.lease_left_ms > 0 && pauses.is_none() {
             engine.counts.count(Counter::LockWaits);
-            return Event::Free(at);
+            return true;
         }
         let mut locked = Some(locked);
         let mut tries = pauses.unwrap_or(0);
@@ -236,14 +246,14 @@ impl Driver {
             let _ = tokio::time::timeout_at(patience.deadline, engine.wait_for_lock(&member.batch, locked, tries)).await;
             tries += 1;
             if is_short {
-                return Event::Free(at);
+                return true;
             }
             locked = engine.owner(&member.batch).await;
             if locked.is_none() {
-                return Event::Free(at);
+                return true;
             }
         }
-        Event::GaveUp(at)
+        false
     }
 }
 

@@ -15,6 +15,9 @@
 //! A gate that is not free says that some lock is held, not which: then each command looks at its own keys' locks. If the record of a
 //! transaction is lost, its name in the gate stays until somebody resolves it. That costs time, never correctness: a gate that is closed
 //! without need sends commands the longer way.
+//!
+//! `model::isolation` explores both, and what breaks where the gate is touched in another step than the locks, where a look covers more than it
+//! may, and where a batch goes out under a watch that was not set, or behind a batch that was refused.
 
 use std::sync::LazyLock;
 

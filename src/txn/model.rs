@@ -6,11 +6,20 @@
 //! process is delivered any more, and every prefix of a schedule is checked.
 //!
 //! Worlds that differ only by which participant or which resolver is which are explored once ([`symmetry`]). The largest worlds of
-//! these tests have some 24,000 such states. `make model` explores larger ones, in which more happens together: 399,000 states for two
-//! transactions with two resolvers and a loss at two participants, 53,000 for one with two resolvers and a loss at three. Those
-//! without a number here, three of them, have not been explored to their end yet.
+//! these tests have some 24,000 such states. `make model` explores larger ones, in which more happens together, and to their end too:
 //!
-//! Of the protocol's invariants this model checks 1 (applied everywhere or nowhere), 2 (once), 3 (for x-locks), 6 (as far as locks go; records
+//! | participants | transactions | resolvers | losses | time passes | states |
+//! |---|---|---|---|---|---|
+//! | 3 | 1 | 2 | 1 | | 71,739 |
+//! | 2 | 2 | 1 | 1 | yes | 411,237 |
+//! | 2 | 2 | 2 | 1 | | 471,642 |
+//! | 3 | 2 | 2 | | | 1,164,870 |
+//! | 3 | 2 | 2 | 1 | | 23,841,104 |
+//!
+//! All but the last take a minute or two together, the last a quarter of an hour or more.
+//!
+//! Of the protocol's invariants this model checks 1 (applied everywhere or nowhere; where a record was lost, that is what it comes to in the
+//! end, unless it is reported as torn), 2 (once), 3 (for x-locks), 6 (as far as locks go; records
 //! are deleted by age, which no test here waits for) and 7 (the outcome; replies are not in the model). What plain commands see and do, and
 //! what is watched, 4 and 5, is the subject of [`isolation`].
 
@@ -122,7 +131,12 @@ impl Model for Spec {
             Property::always("invariant 3: every lock belongs to one prepared record", |spec: &Self, world: &World| {
                 spec.wipes > 0 || world.locks_are_owned()
             }),
-            Property::always("all participants see one order", |_: &Self, world: &World| world.is_serial()),
+            Property::always("what was lost is made good in the end, or reported as torn", |_: &Self, world: &World| {
+                world.torn || !world.is_quiet() || world.is_whole()
+            }),
+            Property::sometimes("what was lost is made good", |spec: &Self, world: &World| spec.wipes == 0 || world.is_repaired()),
+            // What is applied again comes behind those that found its key unlocked meanwhile.
+            Property::always("all participants see one order", |spec: &Self, world: &World| spec.wipes > 0 || world.is_serial()),
             Property::always("invariant 7: what a client is told is what happened", |_: &Self, world: &World| world.told_the_truth()),
             Property::always("nothing is torn where nothing was lost", |spec: &Self, world: &World| spec.wipes > 0 || !world.torn),
             Property::always("invariant 6: whoever is heard out leaves no lock", |spec: &Self, world: &World| {
@@ -133,9 +147,9 @@ impl Model for Spec {
     }
 }
 
-/// Explores all of it: nothing is broken.
+/// Explores all of it: nothing is broken. Depth first, since that keeps few worlds in memory besides the fingerprints of all.
 fn must_hold(spec: Spec) {
-    let checker = spec.clone().checker().spawn_bfs().join();
+    let checker = spec.clone().checker().spawn_dfs().join();
     println!("{} states: {spec:?}", checker.unique_state_count());
     checker.assert_properties();
 }
@@ -184,6 +198,13 @@ fn a_prepared_participant_loses_everything() {
     must_hold(Spec { participants: 3, wipes: 1, ..SMALL });
 }
 
+/// What is applied again meets the lock of another.
+#[test]
+fn a_prepared_participant_loses_everything_and_another_comes_first() {
+    must_hold(Spec { transactions: 2, wipes: 1, resolvers: 0, losses: 0, ..SMALL });
+}
+
+/// reapply never applies these: those that are made good were prepared again, and committed.
 #[test]
 fn what_ran_natively_is_prepared_again() {
     must_hold(Spec { wipes: 1, native: true, ..SMALL });
@@ -229,7 +250,7 @@ mod larger_worlds {
     }
 
     #[test]
-    #[ignore = "longer than all others"]
+    #[ignore = "a quarter of an hour and more"]
     fn two_transactions_two_resolvers_and_a_loss_at_three_participants() {
         must_hold(Spec { participants: 3, transactions: 2, resolvers: 2, ..SMALL });
     }

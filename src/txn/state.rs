@@ -60,7 +60,7 @@ pub enum Event {
     Lost(usize, Step),
     /// The lock that [`Action::Wait`] named is free, or was resolved: try again.
     Free(usize),
-    /// It was waited for long enough.
+    /// It was waited for as long as an attempt may that holds locks.
     GaveUp(usize),
     /// Its shard has had a failover since the last step that was lost there.
     FailedOver(usize),

@@ -57,7 +57,8 @@ fn a_part_is_applied_again_only_after_a_lock_that_was_taken_meanwhile() {
     let lock = format!("__weft:x:{}", keys[1]);
     shard.must_ok(&["SET", &lock, "1-1-1-1 9999999999999"]);
     proxies.iter().for_each(FaultProxy::release);
-    client.must_stay_silent(Duration::from_millis(100));
+    // Longer than an attempt waits that holds locks itself.
+    client.must_stay_silent(LEASE);
     shard.must_nil(&format!("GET {}", keys[1]));
     shard.must_int(&format!("DEL {lock}"), 1);
     assert_eq!(client.receive(), integers([1, 1]));

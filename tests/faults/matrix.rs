@@ -44,6 +44,9 @@ const APART: &[&str] = &[
 ];
 const GARBAGE: &[&str] = &["desync::garbage_before_the_answer_to_a_step_is_an_answer_that_is_lost"];
 
+const UNCONFIRMED: &str = "durable::with_too_few_replicas_the_error_says_committed_and_the_next_are_refused";
+const DIE_TOGETHER: &str = "durable_failover::a_coordinator_and_a_primary_that_die_together_leave_all_or_nothing";
+
 const MATRIX: &[(&str, Cells)] = &[
     (
         "the proxy is killed",
@@ -133,6 +136,26 @@ const MATRIX: &[(&str, Cells)] = &[
             ],
             &["forgotten::what_is_applied_again_is_loaded_again"],
             OVER,
+        ],
+    ),
+    (
+        "replicas that are waited for do not confirm in time",
+        [
+            &["durable::without_any_replica_nothing_is_applied", UNCONFIRMED],
+            &["durable::exec_is_answered_when_replicas_have_it_and_not_before", UNCONFIRMED],
+            &["durable::exec_is_answered_when_replicas_have_it_and_not_before", UNCONFIRMED],
+            &["- a commit waits for no replica: they have the record that leads there"],
+            &["durable::records_are_forgotten_only_when_replicas_have_the_commits"],
+        ],
+    ),
+    (
+        "a primary dies whose replicas are waited for",
+        [
+            NOTHING_THERE,
+            &["durable_failover::what_replicas_have_not_got_when_the_primary_dies_is_applied_nowhere", DIE_TOGETHER],
+            &["durable_failover::what_replicas_have_not_got_when_the_primary_dies_is_applied_nowhere", DIE_TOGETHER],
+            &[DIE_TOGETHER, "durable_failover::a_failover_under_load_loses_nothing_that_was_told_and_tears_nothing"],
+            &[DIE_TOGETHER, "durable_failover::a_failover_under_load_loses_nothing_that_was_told_and_tears_nothing"],
         ],
     ),
     ("a slot moves key by key", [MOVED, &["moves::a_watch_on_a_slot_that_has_moved_is_broken"], MOVING, MOVING, OVER]),

@@ -61,16 +61,16 @@ fn id(server: &Server) -> String {
     server.client().call("CLUSTER MYID").text().unwrap()
 }
 
-/// A weft that asks the cluster for its map only when a redirect tells it to.
-fn settled(shards: &Shards) -> Weft {
-    setup(shards).believing_its_map().start()
+/// A cluster, a weft that asks it for its map only when a redirect tells it to, and keys on two of its nodes.
+fn settled() -> (Shards, Weft, Vec<String>) {
+    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let (weft, keys) = (setup(&shards).believing_its_map().start(), keys(&shards, 2, "k"));
+    (shards, weft, keys)
 }
 
 #[test]
 fn a_redirect_is_followed_by_plain_commands_and_by_transactions() {
-    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
-    let keys = keys(&shards, 2, "k");
-    let weft = settled(&shards);
+    let (shards, weft, keys) = settled();
     let mut client = weft.client();
     client.must_ok(&format!("SET {} 1", keys[1]));
 
@@ -92,9 +92,7 @@ fn a_redirect_is_followed_by_plain_commands_and_by_transactions() {
 
 #[test]
 fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
-    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
-    let keys = keys(&shards, 2, "k");
-    let weft = settled(&shards);
+    let (shards, weft, keys) = settled();
     let mut client = weft.client();
     client.must_ok(&format!("SET {} 1", keys[1]));
     move_away(&shards, &keys[1]);
@@ -105,9 +103,7 @@ fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
 
 #[test]
 fn what_meets_a_slot_half_way_waits_until_it_has_moved() {
-    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
-    let keys = keys(&shards, 2, "k");
-    let weft = settled(&shards);
+    let (shards, weft, keys) = settled();
     let mut clients = [weft.client(), weft.client()];
     clients[0].must_ok(&format!("MSET {} 1 {} 1", keys[0], keys[1]));
 
@@ -127,9 +123,7 @@ fn what_meets_a_slot_half_way_waits_until_it_has_moved() {
 
 #[test]
 fn a_watch_on_a_slot_that_has_moved_is_broken() {
-    let shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
-    let keys = keys(&shards, 2, "k");
-    let weft = settled(&shards);
+    let (shards, weft, keys) = settled();
     let mut client = weft.client();
     // The second does not exist: its server forgets nothing when the slot leaves.
     client.must_ok(&format!("WATCH {} {}", keys[0], keys[1]));

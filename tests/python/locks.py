@@ -1,33 +1,24 @@
 """redis-py's Lock, which is made of scripts: `locks.py PORT X Y Z`. Two threads count under a lock on another shard."""
 
 import sys
-import threading
 
 import redis
+import threads
 
 port, (x, y, z) = int(sys.argv[1]), sys.argv[2:5]
 ROUNDS = 30
-failures = []
 
 
 def count():
-    try:
-        r = redis.Redis(host="127.0.0.1", port=port)
-        for _ in range(ROUNDS):
-            with r.lock(x, timeout=30, sleep=0.01):
-                # Not atomic, and lost without the lock.
-                r.set(y, int(r.get(y) or 0) + 1)
-        r.close()
-    except Exception as error:
-        failures.append(error)
+    r = redis.Redis(host="127.0.0.1", port=port)
+    for _ in range(ROUNDS):
+        with r.lock(x, timeout=30, sleep=0.01):
+            # Not atomic, and lost without the lock.
+            r.set(y, int(r.get(y) or 0) + 1)
+    r.close()
 
 
-threads = [threading.Thread(target=count) for _ in range(2)]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-assert not failures, failures
+threads.run([count] * 2)
 
 r = redis.Redis(host="127.0.0.1", port=port)
 assert int(r.get(y)) == 2 * ROUNDS, r.get(y)

@@ -21,6 +21,19 @@ impl World {
         })
     }
 
+    /// What was lost of a transaction was applied again, or never applied anywhere.
+    pub(super) fn is_whole(&self) -> bool {
+        self.transactions().all(|transaction| {
+            let applied = self.shards.iter().filter(|shard| shard.applied(transaction) > 0).count();
+            applied == 0 || applied == self.shards.len()
+        })
+    }
+
+    /// A transaction has committed although a participant lost its part.
+    pub(super) fn is_repaired(&self) -> bool {
+        self.wipes > 0 && !self.torn && self.told.contains(&Told::Committed)
+    }
+
     pub(super) fn is_applied(&self) -> bool {
         self.shards.iter().any(|shard| shard.applied(0) > 0)
     }

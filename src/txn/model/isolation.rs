@@ -1,23 +1,33 @@
 //! A model check of what clients see: plain reads and writes, reads of several keys, snapshots and WATCH against transactions, under every
 //! schedule of small worlds, judged for strict serializability; and a mutant for each rule that they owe.
 //!
+//! Plain commands go both ways that they have: looking at their own keys' locks, and relying on the gate ([`gate`](crate::txn::gate)), where
+//! what a client sends is judged by a look or a watch that is shared with others. There the connections are shared here too (`pool`), a
+//! client asks for one command of its pipeline after another (`window`), and that a request leaves, is carried out and is answered are events
+//! of their own: whether a read is covered by a look is a question of which comes first. A client that was told that the outcome of a write
+//! is unknown may find it done later, or never.
+//!
 //! Two participants, keys *a* and *b* at one of them and *c* at the other. The servers are small models of Redis; what they carry out is what
 //! weft sends: requests and the reading of their replies are those of `txn::lock`, `txn::one_phase` and `txn::part`; the
 //! steps between them, which wait in production, are told again in `client` beside the name of the file that they follow;
 //! transactions are the machines of `txn::state`. The commit protocol itself, with what is lost and what dies, is the other
 //! model's ([`super`]).
 //!
-//! What is left out: clusters (slots that move), several clients on one shared connection, blocking commands, more attempts of an EXEC
-//! that met a lock, and the third try of a snapshot, which is an EXEC that reads.
+//! What is left out: clusters (slots that move, and no gate is relied on), blocking commands, more attempts of an EXEC that met a lock, the
+//! third try of a snapshot, which is an EXEC that reads, and several workers, who meet at the servers only, as clients on connections
+//! of their own do.
 //!
-//! The largest world of these tests has some 9,000 states, the larger ones of `make model` up to 94,000.
+//! The largest world of these tests has some 11,000 states, the larger ones of `make model` up to 346,000.
 //!
 //! Of the protocol's invariants this one checks 3, 4 and 5, of 6 that no lock is left, and of 7 that values and refusals are true.
 
 mod client;
+mod gated;
 mod history;
+mod pool;
 mod server;
 mod transaction;
+mod window;
 mod world;
 
 use stateright::{Checker, HasDiscoveries, Model, Property};
@@ -47,27 +57,39 @@ enum Op {
         reads: &'static [Key],
         writes: &'static [(Key, u8)],
     },
+    /// Reads of one key and writes at one participant, pipelined; they travel with those of other clients, relying on the gate.
+    Piped(&'static [Op]),
 }
 
 impl Op {
     fn reads(&self) -> &'static [Key] {
         match *self {
             Self::Reads(keys) | Self::ReadMany(keys) | Self::Snapshot(keys) | Self::Exec { reads: keys, .. } => keys,
-            Self::Write(_) | Self::NativeWrite(_) | Self::Watch(_) => &[],
+            Self::Write(_) | Self::NativeWrite(_) | Self::Watch(_) | Self::Piped(_) => &[],
         }
     }
 
     fn writes(&self) -> &'static [(Key, u8)] {
         match *self {
             Self::Write(writes) | Self::NativeWrite(writes) | Self::Exec { writes, .. } => writes,
-            Self::Reads(_) | Self::ReadMany(_) | Self::Snapshot(_) | Self::Watch(_) => &[],
+            Self::Reads(_) | Self::ReadMany(_) | Self::Snapshot(_) | Self::Watch(_) | Self::Piped(_) => &[],
         }
     }
 
-    /// How many entries it has in a history.
+    /// What has an entry of its own in a history.
+    fn parts(&self) -> Vec<Self> {
+        match *self {
+            Self::Reads(keys) => keys.chunks(1).map(Self::Reads).collect(),
+            Self::Piped(ops) => ops.to_vec(),
+            Self::Watch(_) => Vec::new(),
+            op => vec![op],
+        }
+    }
+
     fn entries(&self) -> usize {
         match self {
             Self::Reads(keys) => keys.len(),
+            Self::Piped(ops) => ops.len(),
             Self::Watch(_) => 0,
             _ => 1,
         }
@@ -79,6 +101,7 @@ impl Op {
             Self::Reads(_) | Self::ReadMany(_) | Self::Write(_) => 0,
             Self::Snapshot(_) | Self::NativeWrite(_) | Self::Watch(_) => 1,
             Self::Exec { .. } => usize::from(watching),
+            Self::Piped(_) => 0,
         }
     }
 }
@@ -90,6 +113,8 @@ struct Scenario {
     clients: &'static [&'static [Op]],
     /// How many resolvers may be started.
     resolvers: usize,
+    /// How often the connection for writes of each pool may be lost.
+    losses: usize,
     mutants: &'static [Mutant],
 }
 
@@ -128,6 +153,32 @@ enum Mutant {
     NothingShared,
     /// A read that met a lock is sent again alone.
     LaterReadsStay,
+    /// prepare closes the gate in a step of its own, behind the one that takes the locks.
+    GateBehindLocks,
+    /// The gate is opened in a step of its own, before commit.
+    GateBeforeCommit,
+    /// Whoever gives back his locks opens the gate for all.
+    GateOfOne,
+    /// What a transaction only reads or watches does not close the gate.
+    GateOfWriters,
+    /// A look at the gate counts for reads that are asked for before its answer is known.
+    LookUntilAnswered,
+    /// A look that has found the gate free counts for later reads.
+    LookForGood,
+    /// The connection for writes does not watch the gate.
+    GateUnwatched,
+    /// The connection for writes is armed whatever its look has found.
+    ArmedWhateverFound,
+    /// It stays armed though it was lost.
+    ArmedForGood,
+    /// A batch of writes is sent before the one ahead of it was answered.
+    BatchUnderBatch,
+    /// A batch of writes is sent though the one ahead of it was refused.
+    BatchBehindRefused,
+    /// Writes are sent again when their connection was lost before it answered.
+    SentAgainInDoubt,
+    /// A client's next command is sent whatever it has in flight.
+    NothingWaits,
 }
 
 impl Scenario {
@@ -158,15 +209,21 @@ impl Model for Scenario {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(SERIALIZABLE, |_: &Self, world: &World| world.explained && (!world.is_quiet() || world.end_is_explained())),
+            Property::always(SERIALIZABLE, |scenario: &Self, world: &World| {
+                world.explained && (!world.is_quiet(scenario) || world.end_is_explained())
+            }),
             Property::always("invariant 3: locks exclude each other, and belong to prepared records", |_: &Self, world: &World| {
                 world.locks_exclude()
             }),
             Property::always("invariant 4: no plain write between prepare and commit", |_: &Self, world: &World| {
                 world.servers.iter().all(|server| !server.trespassed)
             }),
-            Property::always("invariant 6: whoever is heard out leaves no lock", |_: &Self, world: &World| {
-                !world.is_quiet() || world.is_unlocked()
+            Property::always("the gate is closed for those who hold locks", |_: &Self, world: &World| world.gates_tell()),
+            Property::always("invariant 6: whoever is heard out leaves no lock", |scenario: &Self, world: &World| {
+                !world.is_quiet(scenario) || world.is_unlocked()
+            }),
+            Property::always("whoever asks is answered", |scenario: &Self, world: &World| {
+                !world.is_quiet(scenario) || world.is_over(scenario)
             }),
             Property::sometimes("all of it can take effect", |_: &Self, world: &World| world.history.is_full()),
         ]
@@ -217,7 +274,7 @@ const WATCH_LOOPS: &[&[Op]] = &[
 ];
 
 const fn of(clients: &'static [&'static [Op]]) -> Scenario {
-    Scenario { clients, resolvers: 0, mutants: &[] }
+    Scenario { clients, resolvers: 0, losses: 0, mutants: &[] }
 }
 
 fn must_hold(scenario: Scenario) {

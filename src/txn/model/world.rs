@@ -28,7 +28,7 @@ pub(super) struct World {
     /// 0: young; 1: too old to be prepared; 2: too old to be believed.
     ages: Vec<u8>,
     losses: usize,
-    wipes: usize,
+    pub(super) wipes: usize,
     pub(super) torn: bool,
 }
 

@@ -116,7 +116,7 @@ impl Coordinator {
             Event::Refused(at, step, refusal) => self.refused(at, step, refusal, &mut actions),
             Event::Lost(at, step) => self.lost(at, step, &mut actions),
             Event::Free(at) => self.free(at, &mut actions),
-            Event::GaveUp(at) => self.gave_up(at),
+            Event::GaveUp(at) => self.gave_up(at, &mut actions),
             Event::WatchBroken(at) => self.no(at, Reason::WatchBroken),
             Event::Prepare(at, answer) => self.voted(at, answer, &mut actions),
             Event::Reapply(at, answer) => self.reapplied(at, answer, &mut actions),
@@ -236,9 +236,12 @@ impl Coordinator {
         }
     }
 
-    fn gave_up(&mut self, at: usize) {
-        if let Stand::Waiting(locked, Step::Prepare) = self.members[at].stand {
-            self.no(at, Reason::Locked(locked));
+    /// Who gives up prepare says no. What is decided is asked for again, until the lock is gone or it is too late.
+    fn gave_up(&mut self, at: usize, actions: &mut Actions) {
+        match self.members[at].stand {
+            Stand::Waiting(locked, Step::Prepare) => self.no(at, Reason::Locked(locked)),
+            Stand::Waiting(_, step) => self.send(at, step, actions),
+            _ => {}
         }
     }
 

@@ -143,6 +143,16 @@ fn what_a_participant_lost_of_a_committed_transaction_is_applied_again_and_never
 }
 
 #[test]
+fn what_is_applied_again_is_asked_for_again_however_long_a_lock_is_in_the_way() {
+    let locked = Event::Reapply(1, reapply::Answer::Locked(OWNER));
+    let met = [yes(0), yes(1), committed(0, "+A\r\n"), Event::Commit(1, State::Gone), locked];
+    assert_eq!(parallel(met.clone()), [Action::Wait(1, OWNER)]);
+    for event in [Event::Free(1), Event::GaveUp(1)] {
+        assert_eq!(parallel(met.clone().into_iter().chain([event])), [Action::Send(1, Step::Reapply)]);
+    }
+}
+
+#[test]
 fn nothing_is_applied_again_after_an_unanswered_commit_unless_a_failover_was_seen() {
     let unanswered = [yes(0), yes(1), committed(0, "+A\r\n"), Event::Lost(1, Step::Commit)];
     let gone = Event::Commit(1, State::Gone);

@@ -2,9 +2,11 @@
 //! readers make of the replies.
 //!
 //! Each client has two connections to each server, a shared and a leased one. Other clients on the same shared connection would only
-//! take schedules away: what is adjacent in a pipeline is not adjacent at the server.
+//! take schedules away: what is adjacent in a pipeline is not adjacent at the server. Not so where what one of them sends is
+//! judged by what was sent for another: those connections are in `pool`, and what clients make of them in `window`.
 
 use super::transaction::{value, values};
+use super::window::Window;
 use super::world::{World, batch, home, participant, share};
 use super::{Key, Mutant, Op, Scenario};
 use crate::resp::{Proto, Request};
@@ -28,6 +30,8 @@ pub(super) struct Client {
     relied: Vec<(Key, u8)>,
     /// Reads that were sent although a WATCH before them was not answered.
     early: bool,
+    /// Where the commands are that it pipelines to the pools.
+    pub(super) window: Window,
 }
 
 /// What follows from the replies to a pipeline.
@@ -40,7 +44,7 @@ enum Course {
     Void,
 }
 
-const SHARED: usize = 0;
+pub(super) const SHARED: usize = 0;
 const LEASED: usize = 1;
 
 impl Op {
@@ -62,22 +66,27 @@ impl Op {
 }
 
 impl World {
-    fn op(&self, scenario: &Scenario, client: usize) -> Option<Op> {
+    pub(super) fn op(&self, scenario: &Scenario, client: usize) -> Option<Op> {
         scenario.clients[client].get(self.clients[client].over).copied()
     }
 
+    /// What `client` is at, and what comes behind it.
+    pub(super) fn ahead(&self, scenario: &Scenario, client: usize) -> &'static [Op] {
+        &scenario.clients[client][self.clients[client].over..]
+    }
+
     /// The first entry in the history of what `client` is at.
-    fn entry(&self, scenario: &Scenario, client: usize) -> usize {
+    pub(super) fn entry(&self, scenario: &Scenario, client: usize) -> usize {
         let earlier = scenario.clients[..client].iter().copied().flatten();
         let own = scenario.clients[client][..self.clients[client].over].iter();
         earlier.chain(own).map(Op::entries).sum()
     }
 
-    fn send(&mut self, server: usize, client: usize, kind: usize, requests: &[Request]) {
+    pub(super) fn send(&mut self, server: usize, client: usize, kind: usize, requests: &[Request]) {
         self.servers[server].connections[2 * client + kind].send(requests);
     }
 
-    fn take(&mut self, server: usize, client: usize, kind: usize) -> Vec<bytes::Bytes> {
+    pub(super) fn take(&mut self, server: usize, client: usize, kind: usize) -> Vec<bytes::Bytes> {
         std::mem::take(&mut self.servers[server].connections[2 * client + kind].replies)
     }
 
@@ -85,6 +94,10 @@ impl World {
     pub(super) fn run(&mut self, scenario: &Scenario, server: usize, connection: usize) {
         let client = connection / 2;
         let Some(op) = self.op(scenario, client) else { return self.servers[server].run(connection) };
+        if let Op::Piped(_) = op {
+            self.servers[server].run(connection);
+            return self.answered(scenario, server, client);
+        }
         let entry = self.entry(scenario, client);
         (entry..entry + op.entries()).for_each(|entry| self.history.begin(entry));
         self.servers[server].run(connection);
@@ -96,6 +109,7 @@ impl World {
         let this = &mut self.clients[client];
         (this.over, this.second) = (this.over + 1, false);
         this.read.clear();
+        this.window = Window::default();
         self.begin(scenario, client);
         self.proceed(scenario, client);
     }
@@ -141,6 +155,7 @@ impl World {
                 self.read_early(scenario, client);
             }
             Op::Exec { .. } => self.exec(scenario, client, op),
+            Op::Piped(_) => {}
         }
     }
 
@@ -154,6 +169,7 @@ impl World {
             Op::Snapshot(_) => self.read_snapshot(scenario, client, op),
             Op::Watch(keys) => self.watched(scenario, client, keys),
             Op::Exec { .. } => self.executed(client, op),
+            Op::Piped(_) => Course::Goes,
         }
     }
 }
@@ -262,12 +278,12 @@ impl World {
     }
 }
 
-fn server_of(op: Op) -> usize {
+pub(super) fn server_of(op: Op) -> usize {
     usize::from(op.is_at(1))
 }
 
 /// All of `op`, at its only server.
-fn whole(op: Op) -> Batch {
+pub(super) fn whole(op: Op) -> Batch {
     share(&op, &[], server_of(op), false)
 }
 

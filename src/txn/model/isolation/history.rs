@@ -17,8 +17,8 @@ pub(super) struct Entry {
     stand: Stand,
     /// Those that were answered before it began.
     after: u32,
-    /// One that the client sent before it on the same participant.
-    follows: Option<usize>,
+    /// Those that its client sent before it, in the same pipeline to the same participant: it may not stand before any of them.
+    follows: u32,
     reads: Vec<(Key, u8)>,
     writes: Vec<(Key, u8)>,
 }
@@ -34,7 +34,7 @@ enum Stand {
 }
 
 impl Entry {
-    pub(super) fn new(writes: Vec<(Key, u8)>, follows: Option<usize>) -> Self {
+    pub(super) fn new(writes: Vec<(Key, u8)>, follows: u32) -> Self {
         Self { stand: Stand::Ahead, after: 0, follows, reads: Vec::new(), writes }
     }
 }
@@ -62,7 +62,12 @@ impl History {
     }
 
     pub(super) fn void(&mut self, entry: usize) {
-        self.entries[entry] = Entry { stand: Stand::Void, ..Entry::new(Vec::new(), None) };
+        self.entries[entry] = Entry { stand: Stand::Void, ..Entry::new(Vec::new(), 0) };
+    }
+
+    /// Nobody knows whether `entry` took effect or will yet: what its client sent behind it may stand before it.
+    pub(super) fn doubt(&mut self, entry: usize) {
+        self.entries.iter_mut().for_each(|other| other.follows &= !(1 << entry));
     }
 
     /// Whether each entry was answered, and took effect.
@@ -80,19 +85,19 @@ impl History {
         if done & !placed == 0 && end.is_none_or(|end| end == values) {
             return true;
         }
-        (0..self.entries.len()).filter(|index| self.may_stand(*index, placed, done, &values)).any(|index| {
+        (0..self.entries.len()).filter(|index| self.may_stand(*index, placed, &values)).any(|index| {
             let mut next = values;
             self.entries[index].writes.iter().for_each(|(key, value)| next[place(key)] = *value);
             self.search(placed | 1 << index, next, end)
         })
     }
 
-    fn may_stand(&self, index: usize, placed: u32, done: u32, values: &[u8; 3]) -> bool {
+    fn may_stand(&self, index: usize, placed: u32, values: &[u8; 3]) -> bool {
         let entry = &self.entries[index];
-        let before = entry.after | entry.follows.map_or(0, |before| 1 << before) & done;
         placed & 1 << index == 0
             && matches!(entry.stand, Stand::Begun | Stand::Done)
-            && before & !placed == 0
+            && entry.after & !placed == 0
+            && placed & self.mask(|other| other.follows & 1 << index != 0) == 0
             && entry.reads.iter().all(|(key, value)| values[place(key)] == *value)
     }
 

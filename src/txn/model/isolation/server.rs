@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::{Mutant, Scenario};
 use crate::resp::Request;
 use crate::txn::fence::{Record, Staged};
 use crate::txn::{Batch, KeyLock, LockMode, Locked, Participant, Script, State, TxnId, internal_keys, prepare};
@@ -151,7 +152,7 @@ impl Server {
 
 /// The steps of transactions: `lua/prepare.lua` and the others.
 impl Server {
-    pub(super) fn prepare(&mut self, tid: TxnId, batch: &Batch, ignoring_locks: bool) -> prepare::Answer {
+    pub(super) fn prepare(&mut self, tid: TxnId, batch: &Batch, scenario: &Scenario) -> prepare::Answer {
         let record = internal_keys::record(&batch.participant, tid);
         if self.keys.contains_key(&record) {
             return prepare::Answer::Found(self.state(tid, &batch.participant));
@@ -159,30 +160,37 @@ impl Server {
         for KeyLock { key, mode } in &batch.keys {
             let shared = self.keys.get(&internal_keys::shared_lock(&batch.participant, key)).filter(|_| *mode != LockMode::Shared);
             let held = self.keys.get(&internal_keys::exclusive_lock(&batch.participant, key)).or(shared);
-            if let Some(owners) = held.filter(|_| !ignoring_locks) {
+            if let Some(owners) = held.filter(|_| !scenario.has(Mutant::PrepareIgnoresLocks)) {
                 return prepare::Answer::Locked(Locked { owner: owner(owners).parse().unwrap(), lease_left_ms: 1 });
             }
         }
         self.write(record, Bytes::from_static(b"prepared"));
+        let writes = batch.keys.iter().any(|lock| lock.mode != LockMode::Shared);
+        if !scenario.has(Mutant::GateBehindLocks) && (writes || !scenario.has(Mutant::GateOfWriters)) {
+            self.add(internal_keys::gate(&batch.participant), tid);
+        }
         for KeyLock { key, mode } in &batch.keys {
-            let mut owners = tid.to_string();
-            let lock = match mode {
-                LockMode::Shared => internal_keys::shared_lock(&batch.participant, key),
-                LockMode::Exclusive | LockMode::ExclusiveAbsent => internal_keys::exclusive_lock(&batch.participant, key),
-            };
-            let before = self.keys.get(&lock).filter(|_| *mode == LockMode::Shared).into_iter().flat_map(words);
-            let all: BTreeSet<_> = before.chain([owners.as_str()]).collect();
-            owners = Vec::from_iter(all).join(" ");
-            self.write(lock, owners.into());
+            match mode {
+                LockMode::Shared => self.add(internal_keys::shared_lock(&batch.participant, key), tid),
+                LockMode::Exclusive | LockMode::ExclusiveAbsent => {
+                    self.write(internal_keys::exclusive_lock(&batch.participant, key), tid.to_string().into());
+                }
+            }
         }
         prepare::Answer::Found(State::Prepared)
     }
 
-    pub(super) fn commit(&mut self, tid: TxnId, batch: &Batch) -> State {
+    /// SADD of the gate, or SREM of it, as a step of its own.
+    pub(super) fn turn_gate(&mut self, tid: TxnId, participant: &Participant) {
+        let gate = internal_keys::gate(participant);
+        if self.at_the_gate(participant).contains(&tid) { self.remove(&gate, tid) } else { self.add(gate, tid) }
+    }
+
+    pub(super) fn commit(&mut self, tid: TxnId, batch: &Batch, scenario: &Scenario) -> State {
         if self.state(tid, &batch.participant) == State::Prepared {
             let words = |request: &Request| Vec::from_iter((0..request.argc()).map(|index| request.arg_bytes(index)));
             let replies = batch.commands.iter().map(|command| self.data(&words(&command.request), false)).collect();
-            self.release(tid, batch);
+            self.release(tid, batch, scenario);
             let record = internal_keys::record(&batch.participant, tid);
             self.kept.insert(record.clone(), replies);
             self.write(record, Bytes::from_static(b"committed"));
@@ -190,9 +198,9 @@ impl Server {
         self.state(tid, &batch.participant)
     }
 
-    pub(super) fn abort(&mut self, tid: TxnId, batch: &Batch) -> State {
+    pub(super) fn abort(&mut self, tid: TxnId, batch: &Batch, scenario: &Scenario) -> State {
         if self.state(tid, &batch.participant) == State::Prepared {
-            self.release(tid, batch);
+            self.release(tid, batch, scenario);
             self.delete(&internal_keys::record(&batch.participant, tid));
         }
         self.state(tid, &batch.participant)
@@ -223,17 +231,36 @@ impl Server {
         }
     }
 
-    fn release(&mut self, tid: TxnId, batch: &Batch) {
+    fn release(&mut self, tid: TxnId, batch: &Batch, scenario: &Scenario) {
+        let gate = internal_keys::gate(&batch.participant);
+        if scenario.has(Mutant::GateOfOne) {
+            self.delete(&gate)
+        } else {
+            self.remove(&gate, tid)
+        }
         for KeyLock { key, mode } in &batch.keys {
             if *mode != LockMode::Shared {
                 self.delete(&internal_keys::exclusive_lock(&batch.participant, key));
                 continue;
             }
-            let lock = internal_keys::shared_lock(&batch.participant, key);
-            let Some(owners) = self.keys.get(&lock).cloned() else { continue };
-            let others = Vec::from_iter(words(&owners).filter(|owner| *owner != tid.to_string())).join(" ");
-            if others.is_empty() { self.delete(&lock) } else { self.write(lock, others.into()) }
+            self.remove(&internal_keys::shared_lock(&batch.participant, key), tid);
         }
+    }
+
+    /// Adds `tid` to a set of owners.
+    fn add(&mut self, name: Bytes, tid: TxnId) {
+        let tid = tid.to_string();
+        let owners: BTreeSet<_> = self.keys.get(&name).into_iter().flat_map(words).chain([tid.as_str()]).collect();
+        let owners = Vec::from_iter(owners).join(" ");
+        self.write(name, owners.into());
+    }
+
+    /// Takes `tid` out of a set of owners; without owners there is no set.
+    fn remove(&mut self, name: &Bytes, tid: TxnId) {
+        let tid = tid.to_string();
+        let Some(owners) = self.keys.get(name).filter(|owners| words(owners).any(|owner| owner == tid)) else { return };
+        let others = Vec::from_iter(words(owners).filter(|owner| *owner != tid)).join(" ");
+        if others.is_empty() { self.delete(name) } else { self.write(name.clone(), others.into()) }
     }
 }
 
@@ -245,6 +272,11 @@ impl Server {
             let lock = self.keys.iter().find(|(name, _)| name.ends_with(&lock.name(key.as_bytes())));
             lock.into_iter().flat_map(|(_, owners)| words(owners)).map(|owner| owner.parse().unwrap()).collect()
         })
+    }
+
+    /// Those that keep the gate closed.
+    pub(super) fn at_the_gate(&self, participant: &Participant) -> Vec<TxnId> {
+        self.keys.get(&internal_keys::gate(participant)).into_iter().flat_map(words).map(|owner| owner.parse().unwrap()).collect()
     }
 }
 

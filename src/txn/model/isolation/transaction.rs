@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use super::world::{World, home, participant, share, tid};
+use super::world::{Act, World, home, participant, share, tid};
 use super::{Key, Mutant, Op, Scenario};
 use crate::resp::{Value, elements};
 use crate::txn::state::{Action, Actions, Coordinator, Event, Order, Outcome, Resolver, Step};
-use crate::txn::{Batch, Participant};
+use crate::txn::{Batch, Participant, State};
 
 /// A transaction that was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,14 +103,33 @@ impl World {
                 if shard.connections[2 * client + 1].unwatch() && !scenario.has(Mutant::PrepareOutsideOfTheWatch) {
                     return Event::WatchBroken(at);
                 }
-                Event::Prepare(at, shard.prepare(tid(transaction), &batch, scenario.has(Mutant::PrepareIgnoresLocks)))
+                Event::Prepare(at, shard.prepare(tid(transaction), &batch, scenario))
             }
-            Step::Commit => Event::Commit(at, shard.commit(tid(transaction), &batch)),
-            Step::Abort => Event::Abort(at, shard.abort(tid(transaction), &batch)),
+            Step::Commit => Event::Commit(at, shard.commit(tid(transaction), &batch, scenario)),
+            Step::Abort => Event::Abort(at, shard.abort(tid(transaction), &batch, scenario)),
             Step::Fence => Event::Fence(at, shard.fence(tid(transaction), &batch, all)),
             Step::Inspect | Step::Unlock => Event::Inspect(at, shard.inspect(tid(transaction), &batch, all)),
             Step::Reapply => Event::Reapply(at, crate::txn::reapply::Answer::TooLate),
         }
+    }
+
+    /// Where the gate can be turned in a step of its own, by the mutants that have one: closed behind the locks, opened before commit.
+    pub(super) fn gates_to_turn(&self, scenario: &Scenario) -> Vec<Act> {
+        let behind = |transaction: usize, server: usize| {
+            let locked = self.servers[server].state(tid(transaction), &participant(server)) == State::Prepared;
+            scenario.has(Mutant::GateBehindLocks) && locked && !self.is_at_the_gate(transaction, server)
+        };
+        let before = |sent: &&Sent| {
+            scenario.has(Mutant::GateBeforeCommit) && sent.step == Step::Commit && self.is_at_the_gate(sent.transaction, sent.server)
+        };
+        let places = (0..self.transactions.len()).flat_map(|transaction| [(transaction, 0), (transaction, 1)]);
+        let closing = places.filter(|(transaction, server)| behind(*transaction, *server));
+        let opening = self.steps.iter().filter(before).map(|sent| (sent.transaction, sent.server));
+        closing.chain(opening).map(|(transaction, server)| Act::TurnGate { transaction, server }).collect()
+    }
+
+    fn is_at_the_gate(&self, transaction: usize, server: usize) -> bool {
+        self.servers[server].at_the_gate(&participant(server)).contains(&tid(transaction))
     }
 
     /// The client hears what became of its transaction.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::client::Client;
+use super::client::{Client, server_of};
 use super::history::{Entry, History};
+use super::pool::Pool;
 use super::server::Server;
 use super::transaction::{Sent, Transaction};
 use super::{A, B, C, Key, Op, Scenario};
@@ -20,6 +21,8 @@ use crate::txn::{Batch, LockMode, Participant, State, TxnId, part};
 pub(super) struct World {
     pub(super) servers: Vec<Server>,
     pub(super) clients: Vec<Client>,
+    /// To each server.
+    pub(super) pools: Vec<Pool>,
     /// Begun, and perhaps still driven.
     pub(super) transactions: Vec<Transaction>,
     /// With the transaction that each resolves; `None`: done.
@@ -39,27 +42,37 @@ pub(super) enum Act {
     Step(Sent),
     /// Somebody takes the coordinator of a transaction, met at a server, for dead.
     Resolve { transaction: usize, server: usize },
+    /// The gate is closed or opened for a transaction in a step of its own; only mutants have it.
+    TurnGate { transaction: usize, server: usize },
+    /// A client asks for the next of the commands that it pipelines.
+    Ask { client: usize },
+    /// What has gathered for a pool's connection for reads is sent.
+    SendReads { server: usize },
+    /// What a pool's connection for reads was answered is received.
+    Receive { server: usize },
+    /// A pool's connection for writes sends what has gathered, or arms itself.
+    SendBatch { server: usize },
+    /// A pool loses its connection for writes.
+    Lose { server: usize },
 }
 
 impl World {
     pub(super) fn new(scenario: &Scenario) -> Self {
         let mut entries = Vec::new();
         for op in scenario.clients.iter().copied().flatten() {
-            let first = entries.len();
-            for index in 0..op.entries() {
+            let (first, parts) = (entries.len(), op.parts());
+            for (index, part) in parts.iter().enumerate() {
                 // The session order of what is pipelined to one participant.
-                let Op::Reads(keys) = op else { break };
-                let before = (0..index).rev().find(|before| home(keys[*before]) == home(keys[index]));
-                entries.push(Entry::new(Vec::new(), before.map(|before| first + before)));
-            }
-            if !matches!(op, Op::Reads(_)) && op.entries() > 0 {
-                entries.push(Entry::new(op.writes().to_vec(), None));
+                let follows = (0..index).filter(|before| server_of(parts[*before]) == server_of(*part)).map(|before| 1 << (first + before));
+                entries.push(Entry::new(part.writes().to_vec(), follows.sum()));
             }
         }
-        let connections = 2 * scenario.clients.len();
+        let own = 2 * scenario.clients.len();
+        let connections = own + Pool::CONNECTIONS;
         let mut world = Self {
             servers: vec![Server::new(&[A, B], connections), Server::new(&[C], connections)],
             clients: vec![Client::default(); scenario.clients.len()],
+            pools: vec![Pool::new(own); 2],
             transactions: Vec::new(),
             resolvers: Vec::new(),
             steps: BTreeSet::new(),
@@ -75,6 +88,8 @@ impl World {
             let busy = shard.connections.iter().enumerate().filter(|(_, connection)| !connection.is_idle());
             acts.extend(busy.map(|(connection, _)| Act::Run { server, connection }));
         }
+        self.possible_in_pools(scenario, acts);
+        acts.extend(self.gates_to_turn(scenario));
         acts.extend(self.steps.iter().copied().map(Act::Step));
         if self.resolvers.len() < scenario.resolvers {
             for (transaction, begun) in self.transactions.iter().enumerate() {
@@ -89,9 +104,16 @@ impl World {
 
     pub(super) fn perform(&mut self, scenario: &Scenario, act: Act) {
         match act {
+            Act::Run { server, connection } if connection >= 2 * self.clients.len() => self.run_pooled(scenario, server, connection),
             Act::Run { server, connection } => self.run(scenario, server, connection),
             Act::Step(sent) => self.step(scenario, sent),
             Act::Resolve { transaction, server } => self.resolve(transaction, server),
+            Act::TurnGate { transaction, server } => self.servers[server].turn_gate(tid(transaction), &participant(server)),
+            Act::Ask { client } => self.ask(scenario, client),
+            Act::SendReads { server } => self.send_reads(scenario, server),
+            Act::Receive { server } => self.receive(scenario, server),
+            Act::SendBatch { server } => self.send_batch(scenario, server),
+            Act::Lose { server } => self.lose(scenario, server),
         }
     }
 
@@ -102,9 +124,16 @@ impl World {
         self.explained &= self.history.is_explained(None);
     }
 
-    /// Nothing is under way.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.steps.is_empty() && self.servers.iter().flat_map(|server| &server.connections).all(|connection| connection.is_idle())
+    /// Nothing is under way, and nobody has anything to ask for.
+    pub(super) fn is_quiet(&self, scenario: &Scenario) -> bool {
+        self.steps.is_empty()
+            && self.servers.iter().flat_map(|server| &server.connections).all(|connection| connection.is_idle())
+            && self.pools_are_idle(scenario)
+    }
+
+    /// Every client has come to the end of its program.
+    pub(super) fn is_over(&self, scenario: &Scenario) -> bool {
+        (0..self.clients.len()).all(|client| self.op(scenario, client).is_none())
     }
 
     /// The values that are left are those of the last writers.
@@ -122,8 +151,19 @@ impl World {
         })
     }
 
+    /// The gate names those, and only those, that are prepared.
+    pub(super) fn gates_tell(&self) -> bool {
+        (0..self.servers.len()).all(|server| {
+            let all = (0..self.transactions.len()).map(tid);
+            let prepared = all.filter(|tid| self.servers[server].state(*tid, &participant(server)) == State::Prepared);
+            prepared.eq(self.servers[server].at_the_gate(&participant(server)))
+        })
+    }
+
     pub(super) fn is_unlocked(&self) -> bool {
-        [A, B, C].into_iter().all(|key| self.servers[home(key)].owners(key).iter().all(Vec::is_empty))
+        let unlocked = |key| self.servers[home(key)].owners(key).iter().all(Vec::is_empty);
+        [A, B, C].into_iter().all(unlocked)
+            && (0..self.servers.len()).all(|server| self.servers[server].at_the_gate(&participant(server)).is_empty())
     }
 }
 
