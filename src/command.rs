@@ -7,6 +7,7 @@
 mod columns;
 mod keys;
 mod lookup;
+mod lua;
 mod row;
 mod sort;
 mod spec;
@@ -16,6 +17,7 @@ mod table;
 pub use columns::{Handling, ReRead, ScriptReply, SplitKind, Survey};
 pub use keys::{Access, KeyError, KeyRef, Keys, keys};
 pub use lookup::{LookupError, all, lookup};
+pub use lua::lua_rules;
 pub use sort::{Arranged, Known, Lookup, Pattern, Sort, Source};
 pub use spec::{BeginSearch, Categories, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec, Output, RequestPolicy, ResponsePolicy, Tips};
 pub use special::may_wait;

@@ -48,6 +48,7 @@
 //! | what happens when a primary dies? | `txn/durable.rs` |
 //! | what happens when a proxy dies? | `txn/recovery.rs`, `txn/sweeper.rs`, `txn/state/resolver.rs` |
 //! | what do operators see? | `txn/overview.rs`, `session/operator.rs` |
+//! | how does a script find keys of other shards? | `txn/compute/shim.rs`, `txn/lua/copies.lua` |
 //! | what runs at the shards? | `txn/lua/`, put together by `txn/script.rs` |
 //! | what is weft's among the users' keys? | [`txn::internal_keys`] |
 //! | how are replies of several shards merged? | `route/merge.rs`, `session/split.rs` |

@@ -45,3 +45,22 @@ fn what_it_may_touch_is_neither_queued_nor_carried_out() {
         });
     }
 }
+
+#[test]
+fn one_over_several_shards_stops_the_one_that_it_runs_on_and_can_be_killed() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let (mut stuck, mut client) = (weft.client(), weft.client());
+    client.must_ok("CONFIG SET busy-reply-threshold 10");
+    let keys = [0, 1].map(|shard| shards.key_on(shard, "k"));
+    stuck.send(&[ENDLESS[0], ENDLESS[1], "2", &keys[0], &keys[1]]);
+    eventually(PATIENCE, "PING tells", || matches!(client.call("PING"), Reply::Error(error) if error.starts_with("BUSY")));
+    let is_busy = |key: &String| matches!(weft.client().call(&format!("SET {key} 1")), Reply::Error(error) if error.starts_with("BUSY"));
+    assert_eq!(keys.iter().filter(|key| is_busy(key)).count(), 1);
+    client.must_ok("SCRIPT KILL");
+    let reply = stuck.receive();
+    assert!(matches!(&reply, Reply::Error(error) if error.contains("Script killed by user")), "{reply:?}");
+    client.must_reply("PING", Reply::Simple("PONG".into()));
+    client.must_ok(&format!("MSET {} 2 {} 2", keys[0], keys[1]));
+    assert!(!shards.internal_keys().iter().any(|(_, name)| name.contains("c:")));
+}

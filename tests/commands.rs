@@ -8,6 +8,7 @@ mod connection;
 mod pipeline;
 mod protocol;
 mod scripts;
+mod scripts_over_shards;
 mod several_keys;
 mod sort;
 mod values;

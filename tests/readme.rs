@@ -210,7 +210,10 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Move => "where its keys are; over two shards, as one transaction".to_owned(),
         Handling::Blocking => "waits in weft, never at a shard; over all shards".to_owned(),
         Handling::PubSub => "publish and subscribe, across shards and proxies".to_owned(),
-        Handling::Script => "a script: where its keys are, on a connection of its own".to_owned(),
+        Handling::Script if spec.name.starts_with("fcall") => "a function: where its keys are, on a connection of its own".to_owned(),
+        Handling::Script => {
+            "a script: where its keys are, on a connection of its own; over shards, as one transaction on copies".to_owned()
+        }
         Handling::Transaction => "transactions, over all shards".to_owned(),
         Handling::Local => "weft itself".to_owned(),
         Handling::AnyShard => "any shard".to_owned(),
@@ -232,12 +235,13 @@ fn takes_several_keys(spec: &CommandSpec) -> bool {
 
 /// What most clients send comes first, what does not work last.
 fn order(how: &str) -> usize {
-    const BEGINNINGS: [&str; 11] = [
+    const BEGINNINGS: [&str; 12] = [
         "where its keys",
         "over all",
         "waits",
         "transactions",
         "a script",
+        "a function",
         "publish",
         "every shard",
         "any shard",

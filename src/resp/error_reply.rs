@@ -245,6 +245,14 @@ pub const CURSOR_TOO_WIDE: &str = "ERR a shard's SCAN cursor is too large for we
 /// A shard did not accept a value that another shard has computed: it is of an older version.
 pub const COMPUTED_NOT_TAKEN: &str =
     "ERR a shard did not accept a value that another shard has computed, and has its old one; are the servers of different versions?";
+/// What all errors begin with that end a script over several shards, so that nothing of it is applied.
+pub const SCRIPT_REFUSED: &str = "CROSSSLOT a script over several shards cannot ";
+/// Such a script uses the key `%s`, which it has not declared.
+pub const SCRIPT_KEY: &str = "CROSSSLOT a script over several shards cannot use '%s', which is not among the keys that it declares";
+/// Such a script calls the command `%s` in a way that touches more than its keys.
+pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
+/// What a server says of a script that SCRIPT KILL has ended.
+pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 
@@ -268,8 +276,13 @@ pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
 }
 
-/// A user's script in a transaction that has to be computed in one place, away from its keys.
-pub fn script_in_computed(name: &str) -> String {
+/// A function whose keys are on several shards: its code is a library's, which is the shards' own and cannot be told to use copies.
+pub fn function_over_shards(name: &str) -> String {
+    format!("CROSSSLOT '{name}' over keys of several shards is refused by weft: only a script's text can be run elsewhere than at its keys")
+}
+
+/// A function in a transaction that has to be computed in one place, away from its keys.
+pub fn function_in_computed(name: &str) -> String {
     format!(
         "CROSSSLOT '{name}' cannot be in one transaction with a command over keys of several shards, such as RENAME or SUNIONSTORE; nothing \
          was applied"

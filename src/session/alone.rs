@@ -151,7 +151,7 @@ impl Session {
     /// the shard is asked: a script may answer what it likes.
     async fn script(&self, routed: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
         let engine = &self.context.engine;
-        let _running = self.context.scripts.running.begin(&routed);
+        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
         let result = engine.single(routed.clone(), proto, strict).await;
         match &result {
             Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,

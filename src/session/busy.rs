@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::{Pending, Session};
 use crate::command::Flags;
 use crate::resp::{Proto, Request};
-use crate::route::{self, Route, Routed};
+use crate::route::{self, Route};
 use crate::topology::ShardId;
 
 /// The users' scripts that are running, of all workers.
@@ -39,9 +39,9 @@ struct Call {
 const LONG: Duration = Duration::from_millis(20);
 
 impl Running {
-    /// Takes note that `script` runs until what it returns is dropped.
-    pub(super) fn begin<'a>(&'a self, script: &Routed) -> Guard<'a> {
-        let call = Call { shard: script.place.shard, names_keys: !script.keys.is_empty(), since: Instant::now() };
+    /// Takes note that a script runs at `shard` until what it returns is dropped.
+    pub(super) fn begin(&self, shard: ShardId, names_keys: bool) -> Guard<'_> {
+        let call = Call { shard, names_keys, since: Instant::now() };
         self.lock().push(call);
         self.count.fetch_add(1, Ordering::Relaxed);
         Guard { running: self, call }

@@ -1,15 +1,20 @@
 //! Commands that are computed over keys of several participants: finding their keys, and carrying them out alone.
 //!
 //! How that is done is [`crate::txn::compute`]'s. Here is what it is done for: whatever has keys on several participants and is not
-//! divided among them; COPY .. DB and MOVE, which have keys in two databases; and SORT with patterns, which has keys that nobody names.
+//! divided among them; COPY .. DB and MOVE, which have keys in two databases; and SORT with patterns, which has keys that nobody names. A
+//! script is among them if weft has its text; an EVALSHA of one that it has not is answered as by a server that has not. A function is not:
+//! its code is a library's, which only the shards have.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use super::busy::Guard;
 use super::{Context, Session, local};
-use crate::command::{self, Access, CommandSpec, Handling, KeyRef, Keys};
+use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place};
+use crate::topology::ShardId;
 use crate::txn::compute::Spread;
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
@@ -49,11 +54,13 @@ impl Session {
 impl Context {
     /// Carries out `commands` as one transaction, and wakes who waits for what they write.
     pub(super) async fn compute(&self, commands: Vec<Spread>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
-        // It could do things that are not taken back when the computing begins again, or name keys that it does not declare.
-        if let Some(script) = commands.iter().find(|command| command.spec.handling == Handling::Script) {
-            return Err(ExecError::Rejected(error_reply::script_in_computed(script.spec.name)));
-        }
+        let commands = commands.into_iter().map(|command| self.with_source(command)).collect::<Result<Vec<_>, _>>()?;
+        let _running = self.running(&commands);
         let executed = self.engine.compute(commands.clone(), watch, proto).await;
+        if let Ok(Executed::Replies(replies)) = &executed {
+            let called = commands.iter().zip(replies).filter(|(command, reply)| command.is_script() && !route::is_error(reply));
+            called.for_each(|(command, _)| self.scripts.note(command.spec.name, &command.request));
+        }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
             for command in &commands {
                 let written = command.keys.iter().filter(|(key, _)| key.access == Access::Write);
@@ -61,6 +68,24 @@ impl Context {
             }
         }
         executed
+    }
+
+    /// `command` with the text of the script that it calls.
+    fn with_source(&self, command: Spread) -> Result<Spread, ExecError> {
+        let source = match command.spec.name {
+            "eval" | "eval_ro" => Some(command.request.arg_bytes(1)),
+            "evalsha" | "evalsha_ro" => self.scripts.body(command.request.arg(1)),
+            name if command.is_script() => return Err(ExecError::Rejected(error_reply::function_in_computed(name))),
+            _ => None,
+        };
+        Ok(Spread { source, ..command })
+    }
+
+    /// Takes note that those of `commands` that are scripts run, at whichever of their shards it will be.
+    fn running(&self, commands: &[Spread]) -> Vec<Guard<'_>> {
+        let scripts = commands.iter().filter(|command| command.is_script());
+        let shards: BTreeSet<ShardId> = scripts.flat_map(|command| command.keys.iter().map(|(_, place)| place.shard)).collect();
+        shards.into_iter().map(|shard| self.scripts.running.begin(shard, true)).collect()
     }
 
     /// `request`, sent to database `db`, whose keys are on the places beside them; or the error for it.
@@ -74,10 +99,10 @@ impl Context {
         if self.config.transactions.multi_key == MultiKey::Reject {
             return Err(error_reply::CROSSSLOT.to_owned());
         }
-        if spec.handling == Handling::Script {
-            return Err(error_reply::several_shards(spec.name));
+        if matches!(spec.name, "fcall" | "fcall_ro") {
+            return Err(error_reply::function_over_shards(spec.name));
         }
-        Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec() })
+        Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None })
     }
 
     /// `request`, a COPY or MOVE sent to database `db`, which names another one; or the error for it.

@@ -1,18 +1,18 @@
-//! Commands that compute over keys of several participants: RENAME, SINTERSTORE, ZUNION, BITOP … alone, or a whole transaction that has one
-//! of them among its commands (protocol §8).
+//! Commands that compute over keys of several participants: RENAME, SINTERSTORE, ZUNION, BITOP, the users' scripts … alone, or a whole
+//! transaction that has one of them among its commands (protocol §8).
 //!
 //! No server has all the keys, so one of them is lent copies. What makes that atomic and isolated is nothing new:
 //!
 //! - **what only reads** takes its copies as one snapshot ([`Engine::snapshot`]), and is computed from them;
 //! - **what writes** watches all its keys, as a client would with WATCH; then fetches the copies; computes; and carries out what came of
 //!   it (a RESTORE or an UNLINK of each key that has changed) as an EXEC that all those watches guard. A key that was changed in between
-//!   makes that EXEC nil, and everything begins again, in line (`line.rs`) this time. So the copies are what the keys were at the transaction's place in the order. A
-//!   weft that dies on the way leaves what any dead coordinator leaves.
+//!   makes that EXEC nil, and everything begins again, in [line](super::line) this time. So the copies are what the keys were at the
+//!   transaction's place in the order. A weft that dies on the way leaves what any dead coordinator leaves.
 //!
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
 //! these names in place of the keys', DUMP of what they may have written, UNLINK of the copies. Inside of one MULTI nobody ever sees a copy, and none
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
-//! `home` puts that MULTI together and reads what came of it.
+//! `home` puts that MULTI together and reads what came of it; `shim` shows a script its clients' names of the keys, and keeps it to them.
 //!
 //! `sort` is apart from that: SORT with patterns has keys that nobody names, and no server of a cluster computes it.
 //!
@@ -22,6 +22,7 @@
 //! round trips for what writes, three for what reads. Elements are computed where most of the bytes are.
 
 mod home;
+mod shim;
 mod sort;
 
 use std::collections::BTreeMap;
@@ -56,12 +57,19 @@ pub struct Spread {
     pub db: u32,
     /// Its keys, each with its place. MOVE names one argument twice, in two databases.
     pub keys: Vec<(KeyRef, Place)>,
+    /// The text of the script that it calls; `None` if it calls none, or one that nobody knows.
+    pub source: Option<Bytes>,
 }
 
 impl Spread {
     /// Whether it may change data. PFCOUNT writes what it keeps at a single key only; of several it makes a union that nobody sees.
     pub fn writes(&self) -> bool {
-        self.spec.is_write() || (self.spec.handling == Handling::Script && !self.spec.flags.contains(Flags::READONLY))
+        self.spec.is_write() || (self.is_script() && !self.spec.flags.contains(Flags::READONLY))
+    }
+
+    /// Whether it is a user's script.
+    pub fn is_script(&self) -> bool {
+        self.spec.handling == Handling::Script
     }
 
     /// The keys that it may write, each with its place.
@@ -74,7 +82,7 @@ impl Spread {
 impl From<Routed> for Spread {
     fn from(routed: Routed) -> Self {
         let keys = routed.keys.iter().map(|key| (*key, routed.place)).collect();
-        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys }
+        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys, source: None }
     }
 }
 
@@ -238,8 +246,15 @@ impl Engine {
         let participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
         let node = self.upstreams.primary(place.shard).ok_or(ExecError::Unreachable)?;
         let script = home::Script::new(&participant, place.db, commands, items);
-        let conn = node.shared(place.db, proto);
-        let replies = match call(&conn, script.requests()).await {
+        let replies = match commands.iter().any(Spread::is_script) {
+            false => call(&node.shared(place.db, proto), script.requests()).await,
+            // What runs for long, or answers what it likes, has a connection of its own; and where one does not end, another would not.
+            true => match node.lease(place.db, proto, self.config.lock_wait_timeout).await {
+                Ok(mut leased) => leased.call(script.requests()).await.map_err(|_| UpstreamError::NotSent),
+                Err(error) => Err(error),
+            },
+        };
+        let replies = match replies {
             Ok(replies) => replies,
             Err(UpstreamError::NotSent) => return Err(ExecError::Unreachable),
             // Whatever it did was done to copies.
@@ -249,7 +264,11 @@ impl Engine {
             self.follow(redirect, 0).await;
             return Ok(Round::Again);
         }
-        script.read(&replies).map(Round::Done)
+        let worked = script.read(&replies)?;
+        match shim::final_error(commands, &worked.replies) {
+            Some(text) => Err(ExecError::Rejected(text)),
+            None => Ok(Round::Done(worked)),
+        }
     }
 
     fn within_bounds<'a>(&self, copies: impl Iterator<Item = &'a Image>) -> Result<(), ExecError> {
@@ -288,7 +307,7 @@ fn fill(items: &mut [Item], replies: &[Bytes]) -> Result<(), ExecError> {
 
 /// What has to be done to the keys, so that they become what their copies have become.
 fn stage(commands: &[Spread], items: &[Item], worked: &Worked) -> Result<Vec<Routed>, ExecError> {
-    let refused = |(command, reply): (&Spread, &Bytes)| command.spec.handling != Handling::Script && reply.first() == Some(&b'-');
+    let refused = |(command, reply): (&Spread, &Bytes)| !command.is_script() && reply.first() == Some(&b'-');
     // A command that fails has changed nothing, even if the copy of a hash table lists its fields in another order.
     if commands.iter().zip(&worked.replies).all(refused) {
         return Ok(Vec::new());

@@ -89,16 +89,6 @@ fn a_transaction_finds_what_eval_has_left_at_another_shard() {
 }
 
 #[test]
-fn a_script_over_several_shards_is_refused_and_runs_nowhere() {
-    on_each(|stage| {
-        let [x, y, _] = stage.keys();
-        let mut client = stage.client();
-        client.must_err(&["EVAL", "return redis.call('mset', KEYS[1], 1, KEYS[2], 2)", "2", &x, &y], "CROSSSLOT");
-        client.must_int(&format!("EXISTS {x} {y}"), 0);
-    });
-}
-
-#[test]
 fn a_watched_key_that_a_script_changes_breaks_the_watch() {
     on_each(|stage| {
         let [x, y, _] = stage.keys();

@@ -3,7 +3,8 @@
 //! A server keeps scripts in memory only, and each shard for itself: one that was restarted, or joined, or never saw the EVAL, answers
 //! NOSCRIPT to the EVALSHA of a client that has every reason to expect otherwise of a single Redis. Nothing ran then, so weft loads the
 //! script and calls again. Inside a transaction NOSCRIPT would be one of EXEC's replies, and its neighbours would have run; so EXEC asks
-//! the shards first. weft remembers what was loaded, or run by its text, through this process; SCRIPT FLUSH makes it forget.
+//! the shards first. weft remembers what was loaded, or run by its text, through this process; SCRIPT FLUSH makes it forget. An EVALSHA over
+//! several shards has no other place to take the text from.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

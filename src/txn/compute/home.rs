@@ -15,7 +15,8 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use super::{Spread, integer};
+use super::{Spread, integer, shim};
+use crate::command::Handling;
 use crate::resp::{Request, Value, elements};
 use crate::route::Place;
 use crate::txn::{ExecError, Participant, internal_keys};
@@ -115,12 +116,9 @@ impl<'a> Script<'a> {
             script.add(item.place.db, Role::Scaffold, &[&b"RESTORE"[..], &name, expires.as_bytes(), payload, b"REPLACE", b"ABSTTL"]);
         }
         for command in commands {
-            let mut args: Vec<Bytes> = (0..command.request.argc()).map(|index| command.request.arg_bytes(index)).collect();
-            command.keys.iter().for_each(|(key, _)| {
-                let index = key.index as usize;
-                args[index] = script.name(&command.request.arg_bytes(index));
-            });
-            script.add(command.db, Role::Command, &args);
+            let request = script.on_copies(command);
+            script.select(command.db);
+            script.push(Role::Command, request);
         }
         for (index, item) in items.iter().enumerate().filter(|(_, item)| item.write) {
             let name = script.name(&item.key);
@@ -177,15 +175,32 @@ impl<'a> Script<'a> {
 
     fn select(&mut self, db: u32) {
         if std::mem::replace(&mut self.db, db) != db {
-            self.requests.push(Request::new(&["SELECT", &db.to_string()]));
-            self.roles.push(Role::Scaffold);
+            self.push(Role::Scaffold, Request::new(&["SELECT", &db.to_string()]));
         }
     }
 
     fn add<A: AsRef<[u8]>>(&mut self, db: u32, role: Role, args: &[A]) {
         self.select(db);
-        self.requests.push(Request::new(args));
+        self.push(role, Request::new(args));
+    }
+
+    fn push(&mut self, role: Role, request: Request) {
+        self.requests.push(request);
         self.roles.push(role);
+    }
+
+    /// `command` with the copies' names in place of the keys'.
+    fn on_copies(&self, command: &Spread) -> Request {
+        match (command.spec.handling, &command.source) {
+            (Handling::Script, Some(source)) => shim::request(command, source, |key| self.name(key)),
+            (Handling::Script, None) => shim::unknown(command, |key| self.name(key)),
+            _ => {
+                let mut args: Vec<Bytes> = (0..command.request.argc()).map(|index| command.request.arg_bytes(index)).collect();
+                // MOVE names one argument twice.
+                command.keys.iter().for_each(|(key, _)| args[key.index as usize] = self.name(command.request.arg(key.index as usize)));
+                Request::new(&args)
+            }
+        }
     }
 
     /// `reply` with the client's names for those of the copies: as a whole string of it (LMPOP, XREAD), or anywhere in an error.
@@ -199,7 +214,10 @@ impl<'a> Script<'a> {
                 _ => replace(&reply, &bulk(&copy), &bulk(name)),
             };
         }
-        reply
+        match &command.source {
+            Some(source) if reply.first() == Some(&b'-') => shim::with_own_digest(&reply, source),
+            _ => reply,
+        }
     }
 }
 
@@ -208,7 +226,7 @@ fn bulk(text: &[u8]) -> Vec<u8> {
 }
 
 /// `text` with every `from` replaced by `to`.
-fn replace(text: &Bytes, from: &[u8], to: &[u8]) -> Bytes {
+pub(super) fn replace(text: &Bytes, from: &[u8], to: &[u8]) -> Bytes {
     let mut out = BytesMut::new();
     let mut rest = 0;
     for at in memmem::find_iter(text, from) {
@@ -238,7 +256,7 @@ mod tests {
         command::keys(spec, &request, &mut keys).unwrap();
         let place = |key: &str| Place { slot: Some(Slot::of(key.as_bytes())), shard: crate::topology::ShardId::new(0), db: 0 };
         let keys = keys.iter().zip(["a", "b"]).map(|(key, name)| (*key, place(name))).collect();
-        let commands = [Spread { spec, request, db: 0, keys }];
+        let commands = [Spread { spec, request, db: 0, keys, source: None }];
         let copy = Image { payload: Bytes::from_static(b"value"), expires_ms: 0 };
         let item = |name: &'static str, copy| Item { place: place(name), key: Bytes::from_static(name.as_bytes()), write: true, copy };
         let items = [item("a", Some(copy)), item("b", None)];

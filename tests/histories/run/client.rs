@@ -80,7 +80,7 @@ impl Actor<'_> {
         match plan.kind {
             Kind::Append | Kind::Read | Kind::Pipeline => self.plain(&plan, &commands),
             Kind::Snapshot => self.snapshot(&plan),
-            Kind::Script => self.script(&plan),
+            Kind::Script | Kind::WideScript => self.script(&plan),
             Kind::OneSlot | Kind::Transaction | Kind::ReadTransaction => self.transaction(&plan, &commands),
             Kind::WatchLoop => self.watch_loop(&plan, &commands),
         }

@@ -18,6 +18,8 @@ pub(super) enum Kind {
     Snapshot,
     /// EVAL that appends to both keys of a slot and reads one.
     Script,
+    /// The same script on keys of different pairs, mostly over shards.
+    WideScript,
     /// MULTI ... EXEC on both keys of a slot.
     OneSlot,
     /// MULTI ... EXEC over shards.
@@ -37,6 +39,7 @@ impl Kind {
             Self::Pipeline => "pipelined append or read",
             Self::Snapshot => "MGET",
             Self::Script => "EVAL",
+            Self::WideScript => "EVAL over shards",
             Self::OneSlot => "EXEC on one slot",
             Self::Transaction => "EXEC",
             Self::ReadTransaction => "EXEC of reads",
@@ -76,6 +79,10 @@ pub(super) fn next(rng: &mut Rng, keys: &Keys) -> Plan {
         Kind::Script => {
             let [string, list] = keys.pick_both(rng);
             vec![keys.append(string), keys.append(list), read(string)]
+        }
+        Kind::WideScript => {
+            let strings = keys.pick_strings(rng, 2);
+            vec![keys.append(strings[0]), keys.append(strings[1] + 1), read(strings[0])]
         }
         Kind::OneSlot => {
             let both = keys.pick_both(rng);
@@ -128,14 +135,15 @@ fn pick_kind(rng: &mut Rng) -> Kind {
 }
 
 /// How often each kind comes, of a hundred.
-pub(super) const OFTEN: [(Kind, u32); 9] = [
+pub(super) const OFTEN: [(Kind, u32); 10] = [
     (Kind::Append, 13),
     (Kind::Read, 13),
     (Kind::Pipeline, 8),
     (Kind::Snapshot, 12),
-    (Kind::Script, 7),
+    (Kind::Script, 5),
+    (Kind::WideScript, 6),
     (Kind::OneSlot, 5),
-    (Kind::Transaction, 22),
+    (Kind::Transaction, 18),
     (Kind::ReadTransaction, 6),
     (Kind::WatchLoop, 14),
 ];
