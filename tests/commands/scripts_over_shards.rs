@@ -307,7 +307,9 @@ fn the_keys_that_a_script_is_held_to_are_those_that_weft_finds() {
             let named = |word: &str| ["X", "Y", "Z"].iter().position(|key| *key == word).map_or(word, |at| &keys[at]).to_owned();
             let words: Vec<String> = line.split(' ').map(named).collect();
             let (request, mut found) = (Request::new(&words), command::Keys::new());
-            command::keys(command::lookup(&request).unwrap(), &request, &mut found).unwrap();
+            let all = command::keys(command::lookup(&request).unwrap(), &request, &mut found);
+            // GET # of SORT makes up no key, and a cluster's server refuses it all the same.
+            assert!(matches!(all, Ok(()) | Err(command::KeyError::Get)), "{line}: {all:?}");
             let found: Vec<&str> = found.iter().map(|key| words[key.index as usize].as_str()).collect();
             for missing in std::iter::once(None).chain(found.iter().map(Some)) {
                 let declared = found.iter().filter(|key| Some(*key) != missing).copied().chain([one.as_str(), &other]);
