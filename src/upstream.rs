@@ -25,6 +25,7 @@ mod run;
 mod set;
 mod shared;
 mod subscriber;
+mod wire;
 
 pub use armed::ArmedConn;
 pub use call::{call, call_armed, call_noting};

@@ -6,7 +6,7 @@
 //! - **what only reads** takes its copies as one snapshot ([`Engine::snapshot`]), and is computed from them;
 //! - **what writes** watches all its keys, as a client would with WATCH; then fetches the copies; computes; and carries out what came of
 //!   it (a RESTORE or an UNLINK of each key that has changed) as an EXEC that all those watches guard. A key that was changed in between
-//!   makes that EXEC nil, and everything begins again, in [line](super::line) this time. So the copies are what the keys were at the
+//!   makes that EXEC nil, and everything begins again, in line (`line.rs`) this time. So the copies are what the keys were at the
 //!   transaction's place in the order. A weft that dies on the way leaves what any dead coordinator leaves.
 //!
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
