@@ -223,7 +223,6 @@ msetnx k 1 j 2
 msetnx d 1 e 2
 object encoding k
 object freq k
-object idletime k
 object refcount k
 persist k
 pexpire k 100000

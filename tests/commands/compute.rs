@@ -175,10 +175,26 @@ fn members_that_many_clients_move_about_are_neither_lost_nor_doubled() {
 
 #[test]
 fn a_weft_that_dies_while_it_renames_leaves_one_key_or_the_other() {
+    all_or_nothing_of(
+        |from| format!("RPUSH {from} a b"),
+        |from, to| ["RENAME", from, to].map(str::to_owned).to_vec(),
+        |key| format!("LLEN {key}"),
+        [[2.into(), 0.into()], [0.into(), 2.into()]],
+    );
+}
+
+/// Has a weft die at one step after the other of carrying out `command` over two keys on different shards, of which `prepare` has made the
+/// first; what another weft finds then under the two by `look` is what was there before or what has to be there afterwards.
+pub(super) fn all_or_nothing_of(
+    prepare: impl Fn(&str) -> String,
+    command: impl Fn(&str, &str) -> Vec<String>,
+    look: impl Fn(&str) -> String,
+    before_and_after: [[Reply; 2]; 2],
+) {
     for mode in Mode::ALL {
         let shards = Shards::start(mode, Flavor::Redis, 2);
         let survivor = Weft::setup(&shards).set("transactions.lease_ms", 500).start();
-        for (failpoint, renamed) in [
+        for (failpoint, carried_out) in [
             ("before-prepare:1", Some(false)),
             ("after-prepare:1", None),
             ("after-prepare:2", Some(true)),
@@ -187,17 +203,16 @@ fn a_weft_that_dies_while_it_renames_leaves_one_key_or_the_other() {
         ] {
             let [from, to] = [0, 1].map(|shard| shards.key_on(shard, failpoint));
             let mut client = survivor.client();
-            client.must_int(&format!("RPUSH {from} a b"), 2);
+            assert!(!matches!(client.call(&prepare(&from)), Reply::Error(_)));
             let mut doomed = Weft::setup(&shards).set("transactions.lease_ms", 500).env("WEFT_FAILPOINT", failpoint).start();
-            doomed.client().send(&format!("RENAME {from} {to}"));
+            doomed.client().send(command(&from, &to).as_slice());
             doomed.process().must_exit();
             // Whoever comes next finishes it or takes it back.
-            eventually(PATIENCE, "the locks are gone", || !matches!(client.call(&format!("LLEN {from}")), Reply::Error(_)));
-            let at: Vec<Reply> = [&from, &to].iter().map(|key| client.call(&format!("LLEN {key}"))).collect();
-            let expected = [[2, 0], [0, 2]].map(|counts| counts.map(Reply::Integer).to_vec());
-            match renamed {
-                Some(renamed) => assert_eq!(at, expected[usize::from(renamed)], "{failpoint}"),
-                None => assert!(expected.contains(&at), "{failpoint}: {at:?}"),
+            eventually(PATIENCE, "the locks are gone", || !matches!(client.call(&look(&from)), Reply::Error(_)));
+            let at = [&from, &to].map(|key| client.call(&look(key)));
+            match carried_out {
+                Some(carried_out) => assert_eq!(at, before_and_after[usize::from(carried_out)], "{failpoint}"),
+                None => assert!(before_and_after.contains(&at), "{failpoint}: {at:?}"),
             }
             let copies: Vec<_> = shards.internal_keys().into_iter().filter(|(_, name)| name.contains("c:")).collect();
             assert!(copies.is_empty(), "{copies:?}");

@@ -3,7 +3,8 @@
 use weft::command;
 use weft::resp::Request;
 
-use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Stage, Weft, eventually, on_each};
+use super::compute::all_or_nothing_of;
+use crate::support::{Flavor, Mode, PATIENCE, Reply, Shards, Stage, Weft, on_each};
 
 /// EVAL, or its kin `verb`, of `script` with `keys` and `args`, each divided by spaces.
 fn call(verb: &str, script: &str, keys: &str, args: &str) -> Vec<Vec<u8>> {
@@ -397,36 +398,12 @@ fn apart(reply: &Reply) -> i64 {
 
 #[test]
 fn a_weft_that_dies_while_a_script_moves_money_leaves_all_of_it_or_none() {
-    for mode in Mode::ALL {
-        let shards = Shards::start(mode, Flavor::Redis, 2);
-        let survivor = Weft::setup(&shards).set("transactions.lease_ms", 500).start();
-        for (failpoint, moved) in [
-            ("before-prepare:1", Some(false)),
-            ("after-prepare:1", None),
-            ("after-prepare:2", Some(true)),
-            ("before-commit:2", Some(true)),
-            ("after-commit:1", Some(true)),
-        ] {
-            let [from, to] = [0, 1].map(|shard| shards.key_on(shard, failpoint));
-            let mut client = survivor.client();
-            client.must_int(&format!("HSET {from} balance 100"), 1);
-            let mut doomed = Weft::setup(&shards).set("transactions.lease_ms", 500).env("WEFT_FAILPOINT", failpoint).start();
-            doomed.client().send(&["EVAL", TRANSFER, "2", &from, &to, "30"]);
-            doomed.process().must_exit();
-            // Whoever comes next finishes it or takes it back.
-            let balance = |client: &mut Client, key: &str| client.call(&format!("HGET {key} balance"));
-            eventually(PATIENCE, "the locks are gone", || !matches!(balance(&mut client, &from), Reply::Error(_)));
-            let at = [&from, &to].map(|key| balance(&mut client, key).text());
-            let expected =
-                [[Some("100"), None], [Some("70"), Some("30")]].map(|balances| balances.map(|balance| balance.map(str::to_owned)));
-            match moved {
-                Some(moved) => assert_eq!(at, expected[usize::from(moved)], "{failpoint}"),
-                None => assert!(expected.contains(&at), "{failpoint}: {at:?}"),
-            }
-        }
-        let copies: Vec<_> = shards.internal_keys().into_iter().filter(|(_, name)| name.contains("c:")).collect();
-        assert!(copies.is_empty(), "{copies:?}");
-    }
+    all_or_nothing_of(
+        |from| format!("HSET {from} balance 100"),
+        |from, to| ["EVAL", TRANSFER, "2", from, to, "30"].map(str::to_owned).to_vec(),
+        |key| format!("HGET {key} balance"),
+        [["100".into(), Reply::Nil], ["70".into(), "30".into()]],
+    );
 }
 
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Commands whose keys lie on several shards.
 
-use crate::support::{Reply, Weft, on_each};
+use crate::support::{PATIENCE, Reply, Weft, on_each};
 
 #[test]
 fn mget_answers_in_the_order_of_its_keys_with_doubles_wrong_types_and_missing_ones() {
@@ -63,7 +63,11 @@ fn ten_thousand_keys_are_set_read_and_deleted_by_one_command_each() {
         let keys: Vec<String> = (0..5_000).map(|n| format!("{x}:{n}")).collect();
         let mset: Vec<&str> = std::iter::once("MSET").chain(keys.iter().flat_map(|key| [key.as_str(), "value"])).collect();
         let with = |name| std::iter::once(name).chain(keys.iter().map(String::as_str)).collect::<Vec<&str>>();
-        let mut client = stage.client();
+        // That is as many participants in a cluster, and no matter of speed.
+        let [patience, wait, lease] = ["patience_ms", "lock_wait_timeout_ms", "lease_ms"].map(|key| format!("transactions.{key}"));
+        let weft = Weft::setup(stage.shards()).set(&patience, 60_000).set(&wait, 60_000).set(&lease, 60_000).start();
+        let mut client = weft.client();
+        client.set_patience(PATIENCE * 4);
         client.must_ok(&mset[..]);
         client.must_reply(&with("MGET")[..], Reply::array(vec!["value"; 5_000]));
         client.must_int(&with("EXISTS")[..], 5_000);
