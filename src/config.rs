@@ -173,7 +173,7 @@ pub struct UpstreamConfig {
     pub reply_timeout: Duration,
     /// Leased connections (WATCH, native batches, users' scripts) of one worker to one shard.
     pub leased_connections_max: usize,
-    /// Requests sent but not answered on one connection, in bytes; above it, sessions wait.
+    /// Bytes of requests that wait to be sent on one connection; above it, sessions wait.
     pub pending_bytes_max: usize,
 }
 
@@ -338,10 +338,14 @@ pub struct LimitsConfig {
     pub bulk_bytes_max: usize,
     /// One inline request, or one line of a request's frame.
     pub inline_bytes_max: usize,
+    /// One request, or what a client has sent of it; above it the client is disconnected.
+    pub client_query_bytes_max: usize,
     /// Replies that a client has not read yet; above it the client is disconnected.
     pub client_output_bytes_max: usize,
     /// Pipelined commands of one client in flight; above it weft stops reading from the client.
     pub client_pending_commands_max: usize,
+    /// What all clients together hold of requests and replies, beside a little for each; above it weft does not read large requests.
+    pub clients_bytes_max: usize,
     /// Keys whose changes are to be told to clients that keep them; above it some are told as if they had changed.
     pub tracked_keys_max: usize,
 }
@@ -355,10 +359,14 @@ impl Default for LimitsConfig {
             bulk_bytes_max: 512 * MIB,
             // Redis's PROTO_INLINE_MAX_SIZE.
             inline_bytes_max: 64 * KIB,
+            // Redis's client-query-buffer-limit.
+            client_query_bytes_max: 1024 * MIB,
             // Redis has none for normal clients; this is its hard limit for replicas.
             client_output_bytes_max: 256 * MIB,
             // More commands in flight do not make a connection faster; the rest waits in the socket.
             client_pending_commands_max: 1024,
+            // Two of the largest values that Redis takes; whoever needs more at once waits.
+            clients_bytes_max: 1024 * MIB,
             // Redis's tracking-table-max-keys.
             tracked_keys_max: 1_000_000,
         }

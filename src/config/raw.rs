@@ -110,8 +110,10 @@ pub(super) struct RawLimits {
     pub(super) clients_max: Option<u64>,
     pub(super) bulk_bytes_max: Option<u64>,
     pub(super) inline_bytes_max: Option<u64>,
+    pub(super) client_query_bytes_max: Option<u64>,
     pub(super) client_output_bytes_max: Option<u64>,
     pub(super) client_pending_commands_max: Option<u64>,
+    pub(super) clients_bytes_max: Option<u64>,
     pub(super) tracked_keys_max: Option<u64>,
 }
 

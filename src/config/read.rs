@@ -242,6 +242,12 @@ impl Reader<'_> {
             clients_max: size("clients_max", raw.clients_max, 1..=1024 * KIB, default.clients_max)?,
             bulk_bytes_max: size("bulk_bytes_max", raw.bulk_bytes_max, KIB..=512 * MIB, default.bulk_bytes_max)?,
             inline_bytes_max: size("inline_bytes_max", raw.inline_bytes_max, KIB..=MIB, default.inline_bytes_max)?,
+            client_query_bytes_max: size(
+                "client_query_bytes_max",
+                raw.client_query_bytes_max,
+                MIB..=4096 * MIB,
+                default.client_query_bytes_max,
+            )?,
             client_output_bytes_max: size(
                 "client_output_bytes_max",
                 raw.client_output_bytes_max,
@@ -254,6 +260,7 @@ impl Reader<'_> {
                 1..=1024 * KIB,
                 default.client_pending_commands_max,
             )?,
+            clients_bytes_max: size("clients_bytes_max", raw.clients_bytes_max, MIB..=1024 * 1024 * MIB, default.clients_bytes_max)?,
             tracked_keys_max: size("tracked_keys_max", raw.tracked_keys_max, 1..=1024 * MIB, default.tracked_keys_max)?,
         })
     }

@@ -94,8 +94,10 @@ impl Display for LimitsConfig {
         writeln!(f, "  clients_max: {}", self.clients_max)?;
         writeln!(f, "  bulk_bytes_max: {}", self.bulk_bytes_max)?;
         writeln!(f, "  inline_bytes_max: {}", self.inline_bytes_max)?;
+        writeln!(f, "  client_query_bytes_max: {}", self.client_query_bytes_max)?;
         writeln!(f, "  client_output_bytes_max: {}", self.client_output_bytes_max)?;
         writeln!(f, "  client_pending_commands_max: {}", self.client_pending_commands_max)?;
+        writeln!(f, "  clients_bytes_max: {}", self.clients_bytes_max)?;
         writeln!(f, "  tracked_keys_max: {}", self.tracked_keys_max)
     }
 }

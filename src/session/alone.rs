@@ -165,8 +165,7 @@ impl Session {
 
     pub(super) fn deliver(&self, result: Result<Bytes, ExecError>) {
         match result {
-            Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
-            Err(ExecError::Refused(reply)) => self.window.reply(|out| out.extend_from_slice(&reply)),
+            Ok(reply) | Err(ExecError::Refused(reply)) => self.window.reply_with([reply]),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
     }
@@ -193,7 +192,7 @@ impl Session {
             },
         };
         match result {
-            Ok(replies) => self.window.reply(|out| split::merge(&plan, &replies, out, proto)),
+            Ok(replies) => self.window.reply_with(split::merge(&plan, &replies, proto)),
             Err(error) => self.deliver(Err(error)),
         }
     }
@@ -202,6 +201,7 @@ impl Session {
     /// is found to be gone when its turn comes.
     async fn watch(&mut self, Pending { spec, request }: Pending) {
         let context = Rc::clone(&self.context);
+        let request = request.detached();
         let keys = match route::route(&context.upstreams.map(), self.client.profile.db, spec, &request) {
             Ok(Route::One(routed)) => vec![(routed.place, routed.keys.iter().map(|key| request.arg_bytes(key.index as usize)).collect())],
             Ok(Route::Several(keys)) => by_place(&request, &keys),

@@ -40,7 +40,7 @@ impl Session {
     pub(super) async fn everywhere(&mut self, Pending { spec, request }: Pending) {
         if let Handling::Keyspace(survey) = spec.handling {
             return match self.survey(survey, &request).await {
-                Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
+                Ok(reply) => self.window.reply_with([reply]),
                 Err(error) => self.deliver(Err(error)),
             };
         }

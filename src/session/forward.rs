@@ -9,6 +9,8 @@
 //! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |
 //! | other writes | alone, natively on a leased connection | the command |
 //!
+//! A request of more than a megabyte goes on a connection of its own.
+//!
 //! The first way that can be taken is taken. The [gate] can be relied on while it is free; where transactions over
 //! several shards keep it closed, the ways below it are as good as they ever were.
 //!
@@ -27,7 +29,7 @@ use crate::command::{self, KeyError};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::Mode;
 use crate::txn::{Batch, gate, guarded_request, lock, part};
-use crate::upstream::{ReplySink, UpstreamError};
+use crate::upstream::{ReplySink, UpstreamError, goes_apart};
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
 #[derive(Default)]
@@ -68,6 +70,9 @@ impl Session {
             // Perhaps too early: who is woken by it looks again after a moment.
             self.context.ring(&routed);
         }
+        if goes_apart([&routed.request]) {
+            return Step::Alone(routed.into());
+        }
         if strict && write {
             if mode == Mode::Static && self.window.may_arm(place) && !self.runs.has(place) && self.arm(&routed) {
                 return Step::Sent;
@@ -103,6 +108,7 @@ impl Session {
         let ticket = self.window.push(Shape::Bare, place, Lane::Armed, routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         armed.send(sink, ticket, 1, |out| out.extend_from_slice(routed.request.bytes()));
+        self.last_conn = Some(Rc::clone(armed.conn()));
         true
     }
 

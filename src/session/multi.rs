@@ -77,6 +77,11 @@ impl Queue {
         })
     }
 
+    /// How many bytes of requests it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// EXEC will refuse.
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
@@ -128,8 +133,8 @@ impl Session {
     }
 
     /// Queues `pending`, or says why not.
-    pub(super) fn enqueue(&mut self, pending: Pending) -> Step {
-        match self.element(pending) {
+    pub(super) fn enqueue(&mut self, Pending { spec, request }: Pending) -> Step {
+        match self.element(Pending { spec, request: request.detached() }) {
             Ok(element) => {
                 let Mode::Multi(queue) = &mut self.mode else { return Step::Sent };
                 queue.elements.push(element);
@@ -261,12 +266,11 @@ impl Session {
                 Element::Unwatch => self.reply(|reply| reply.simple("OK")),
                 Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) | Element::Spread(_) => {
-                    self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply)))
+                    self.window.reply_with(replies.next());
                 }
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
-                    let proto = self.client.proto();
-                    self.window.reply(|out| split::merge(&plan, &parts, out, proto));
+                    self.window.reply_with(split::merge(&plan, &parts, self.client.proto()));
                 }
             }
         }

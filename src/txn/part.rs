@@ -12,6 +12,7 @@ use crate::command::{self, Access, ScriptReply};
 use crate::resp::Proto;
 use crate::route::{Place, Routed};
 use crate::topology::SlotMap;
+use crate::upstream::goes_apart;
 
 /// One participant's share of a transaction.
 #[derive(Clone, Debug, Default)]
@@ -90,6 +91,8 @@ impl Way {
         match () {
             () if commands.clone().any(Routed::is_script) => Self::Native,
             () if !commands.clone().any(Routed::writes) => Self::Read,
+            // A script would have them in the server's memory once more.
+            () if goes_apart(commands.clone().map(|routed| &routed.request)) => Self::Native,
             () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
             () => Self::Native,
         }
