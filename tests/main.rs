@@ -19,6 +19,7 @@ mod fuzz;
 mod histories;
 mod keyspace;
 mod managing_clients;
+mod memory;
 mod multi;
 mod operators;
 mod pubsub;
