@@ -25,6 +25,7 @@ pub use error::ConfigError;
 pub use secret::Secret;
 use serde::Deserialize;
 
+use crate::affinity::Rule;
 use crate::node_addr::NodeAddr;
 
 /// Everything weft is told before it starts.
@@ -141,6 +142,8 @@ pub struct StaticConfig {
     pub databases: u16,
     /// The shards in the order of the file, at least one.
     pub shards: Vec<StaticShard>,
+    /// Which keys live together, the first rule that fits counting; a preset is here as its rules.
+    pub affinity: Vec<Rule>,
 }
 
 impl StaticConfig {

@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     pub(super) workers: Option<u64>,
     pub(super) isolation: Option<Isolation>,
     pub(super) topology: Option<RawTopology>,
+    pub(super) affinity: Option<Vec<String>>,
     pub(super) upstream: Option<RawUpstream>,
     pub(super) transactions: Option<RawTransactions>,
     pub(super) sweep: Option<RawSweep>,

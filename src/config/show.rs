@@ -42,7 +42,8 @@ impl Display for StaticConfig {
             }
             writeln!(f, "}}")?;
         }
-        Ok(())
+        let rules: Vec<String> = self.affinity.iter().map(|rule| format!("\"{rule}\"")).collect();
+        writeln!(f, "affinity: [{}]", rules.join(", "))
     }
 }
 

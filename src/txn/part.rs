@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 use super::participant::Participant;
 use super::script::fits_script;
+use crate::affinity::Affinity;
 use crate::command::{self, Access, ScriptReply};
 use crate::resp::Proto;
 use crate::route::{Place, Routed};
@@ -51,21 +52,34 @@ pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
 
 /// What `commands` and `watched` keys ask of `participant`: each key once, in the strongest mode that anybody needs. The replies are for
 /// a client of `proto`.
+///
+/// A script may use keys that it does not name, of the groups of those that it names. So whoever holds a key holds the key's group too, by
+/// the group's name as if that were a key: a script exclusively, everybody else shared. Those who share it do not hinder each other; a
+/// script and they do.
 pub fn batch<'a>(
     participant: Participant,
+    affinity: &Affinity,
     commands: impl Iterator<Item = &'a Routed>,
     watched: &[Bytes],
     absent: bool,
     proto: Proto,
 ) -> Batch {
-    let mut modes: BTreeMap<Bytes, LockMode> = watched.iter().map(|key| (key.clone(), LockMode::Shared)).collect();
+    let mut modes = BTreeMap::new();
+    let mut hold = |key: Bytes, mode: LockMode, as_group: LockMode| {
+        let group = affinity.group(&key).map(|group| (key.slice_ref(group), as_group));
+        for (name, mode) in std::iter::once((key, mode)).chain(group) {
+            let held = modes.entry(name).or_insert(mode);
+            *held = mode.max(*held);
+        }
+    };
+    watched.iter().for_each(|key| hold(key.clone(), LockMode::Shared, LockMode::Shared));
     let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
     let commands = commands
         .map(|routed| {
+            let as_group = if routed.is_script() { LockMode::Exclusive } else { LockMode::Shared };
             for key in &routed.keys {
                 let mode = if key.access == Access::Write { exclusive } else { LockMode::Shared };
-                let held = modes.entry(routed.request.arg_bytes(key.index as usize)).or_insert(mode);
-                *held = mode.max(*held);
+                hold(routed.request.arg_bytes(key.index as usize), mode, as_group);
             }
             Command { request: routed.request.clone(), kind: kind(routed, proto) }
         })
