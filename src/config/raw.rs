@@ -90,6 +90,7 @@ pub(super) struct RawTransactions {
     pub(super) allow_eviction: Option<bool>,
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) compute_bytes_max: Option<u64>,
+    pub(super) undeclared_keys_max: Option<u64>,
     pub(super) multi_key: Option<MultiKey>,
     pub(super) wait_replicas: Option<u64>,
     pub(super) wait_fsync: Option<WaitFsync>,

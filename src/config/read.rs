@@ -229,6 +229,7 @@ impl Reader<'_> {
             allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             compute_bytes_max: size("compute_bytes_max", raw.compute_bytes_max, KIB..=512 * MIB, default.compute_bytes_max)?,
+            undeclared_keys_max: size("undeclared_keys_max", raw.undeclared_keys_max, 0..=KIB, default.undeclared_keys_max)?,
             multi_key: raw.multi_key.unwrap_or(default.multi_key),
             wait: self.wait(&raw, reply_timeout)?,
         })
