@@ -5,9 +5,10 @@
 //! know it by their own digest all the while. That needs the text. So an EVALSHA of one that this process has never seen is answered NOSCRIPT, as by
 //! a server that has not, even if shards have it.
 //!
-//! A script that is refused a key before it has written anything is run again with that key, at most `undeclared_keys_max` times: where all
-//! its keys are now, or computed on copies if they are on several shards. In a transaction the refusal is the reply: the commands beside it
-//! may have been carried out.
+//! A script that is refused a key before it has written anything is run again with that key, at most `undeclared_keys_max` times. If the key has
+//! a group, it runs where that is, as long as all keys are at one place: the others will be of the group. If it has none, or if they are
+//! not, it is computed on copies, where it can come upon further keys even after it has written. In a transaction the refusal is the reply:
+//! the commands beside it may have been carried out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -77,14 +78,18 @@ impl Session {
                 return self.deliver(Ok(reply));
             };
             let (spec, request) = (routed.spec, shim::with_hidden(&routed.request, routed.keys.len(), &key));
-            match route::route(&context.upstreams.map(), self.client.profile.db, spec, &request) {
-                Ok(Route::One(next)) => routed = next,
-                Ok(Route::Several(keys)) => {
-                    let spread = context.spread(spec, &request, self.client.profile.db, &keys);
-                    return self.compute_alone(spread.map(|spread| spread.hiding(hidden + 1))).await;
+            let map = context.upstreams.map();
+            let keys = match route::route(&map, self.client.profile.db, spec, &request) {
+                Ok(Route::One(next)) if map.affinity().group(&key).is_some() => {
+                    routed = next;
+                    continue;
                 }
+                Ok(Route::One(next)) => next.keys.iter().map(|key| (*key, next.place)).collect(),
+                Ok(Route::Several(keys)) => keys,
                 Err(error) => return self.reply(|reply| reply.error(&rescue::route(&error, spec))),
-            }
+            };
+            let spread = context.spread(spec, &request, self.client.profile.db, &keys);
+            return self.compute_alone(spread.map(|spread| spread.hiding(hidden + 1))).await;
         }
     }
 
