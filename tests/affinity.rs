@@ -68,7 +68,8 @@ fn keys_of_a_group_are_found_whatever_asks_for_them() {
     let keys: Vec<String> = (0..9).map(|number| format!("app:{}:{number}", number / 3)).collect();
     let pairs: Vec<String> = keys.iter().flat_map(|key| [key.clone(), "v".to_owned()]).collect();
     client.must_ok([vec!["MSET".to_owned()], pairs].concat().as_slice());
-    let mut scanned = client.call("SCAN 0 COUNT 1000").items().unwrap()[1].items().unwrap().iter().filter_map(Reply::text).collect::<Vec<_>>();
+    let mut scanned =
+        client.call("SCAN 0 COUNT 1000").items().unwrap()[1].items().unwrap().iter().filter_map(Reply::text).collect::<Vec<_>>();
     let mut cursor = client.call("SCAN 0 COUNT 1000").items().unwrap()[0].text().unwrap();
     while cursor != "0" {
         let page = client.call(&format!("SCAN {cursor} COUNT 1000"));
@@ -105,7 +106,8 @@ fn what_is_of_no_group_is_refused_before_it_is_touched() {
     let mut client = weft.client();
     let key = "app:7:base";
     let other = elsewhere(&shards, &rules(), key);
-    let refusal = format!("CROSSSLOT a script cannot use '{other}', which it does not declare and which may be on another shard; declare it, or");
+    let refusal =
+        format!("CROSSSLOT a script cannot use '{other}', which it does not declare and which may be on another shard; declare it, or");
     for way in [
         format!("redis.call('SET', '{other}', 1)"),
         format!("redis.call('MSET', 'app:7:x', 1, '{other}', 1)"),
@@ -132,7 +134,10 @@ fn what_is_of_no_group_is_refused_before_it_is_touched() {
         must_refuse(&eval(&mut client, &format!("return redis.call({command})"), &[key], &[]), "CROSSSLOT a script cannot call '");
     }
     must_refuse(&eval(&mut client, "return redis.call('GET', '__weft:x:{7}')", &["{7}"], &[]), "CROSSSLOT");
-    must_refuse(&eval(&mut client, "return redis.call('SORT', KEYS[1], 'BY', 'w_*')", &[key], &[]), "CROSSSLOT a script cannot call 'sort'");
+    must_refuse(
+        &eval(&mut client, "return redis.call('SORT', KEYS[1], 'BY', 'w_*')", &[key], &[]),
+        "CROSSSLOT a script cannot call 'sort'",
+    );
     assert_eq!(eval(&mut client, "return redis.call('SORT', KEYS[1], 'BY', 'app:7:w_*')", &[key], &[]), Reply::Array(vec![]));
     // In a transaction the refusal is the script's reply.
     client.must_ok("MULTI");
@@ -154,8 +159,29 @@ fn the_groups_that_a_script_is_held_to_are_those_that_keys_are_placed_by() {
     let weft = setup.set("transactions.undeclared_keys_max", 0).start();
     let mut client = weft.client();
     let keys = [
-        "app:1:x", "app:1:", "app:1", "app::x", "app:{t}:x", "{t}", "x{t}y", "{t", "{}t", "cart.5", "cart.5.6", "cart.", "dramatiq", "dramatiq:q", "dramatiqx",
-        "acme::end", "acme::end2", "a-b%c+1[d]2", "a-b%c+1[d", "a-b%c+[d]", "plain", "app:1:x{t}", "}{",
+        "app:1:x",
+        "app:1:",
+        "app:1",
+        "app::x",
+        "app:{t}:x",
+        "{t}",
+        "x{t}y",
+        "{t",
+        "{}t",
+        "cart.5",
+        "cart.5.6",
+        "cart.",
+        "dramatiq",
+        "dramatiq:q",
+        "dramatiqx",
+        "acme::end",
+        "acme::end2",
+        "a-b%c+1[d]2",
+        "a-b%c+1[d",
+        "a-b%c+[d]",
+        "plain",
+        "app:1:x{t}",
+        "}{",
     ];
     for declared in keys {
         for used in keys {

@@ -11,22 +11,32 @@ use super::lua::rule;
 /// Whether the script `source` is one of those.
 pub fn uses_keys_literally(source: &[u8]) -> bool {
     let has = |word: &str| memchr::memmem::find(source, word.as_bytes()).is_some();
+    let all = |word: &str, is_plain: &dyn Fn(&[u8], &[u8]) -> bool| {
+        memchr::memmem::find_iter(source, word.as_bytes()).all(|at| is_plain(&source[..at], &source[at + word.len()..]))
+    };
+    // Servers keep their globals from being changed; who tries is to get their own error.
+    let is_protected = |before: &[u8], rest: &[u8]| is_assigned(rest) || before.ends_with(b"metatable(");
     !ELSEWHERE.iter().any(|word| has(word))
-        && memchr::memmem::find_iter(source, "redis").all(|at| is_plain_use(&source[at + "redis".len()..]))
-        && memchr::memmem::find_iter(source, "KEYS").all(|at| is_plain_key(&source[..at], &source[at + "KEYS".len()..]))
+        && all("_G", &is_protected)
+        && all("metatable", &|_, rest| rest.starts_with(b"(_G"))
+        && all("redis", &|_, rest| is_plain_use(rest))
+        && all("KEYS", &is_plain_key)
 }
 
 /// Words that lead to more than meets the eye.
-const ELSEWHERE: &[&str] = &["_G", "fenv", "load", "dofile", "require", "rawset", "rawget", "metatable", "debug", "server", "\u{1b}"];
+const ELSEWHERE: &[&str] = &["fenv", "load", "dofile", "require", "rawset", "rawget", "debug", "server", "\u{1b}"];
 
 /// What of `redis` touches no key.
 const HARMLESS: &[&str] = &["error_reply", "status_reply", "sha1hex", "log", "setresp"];
 
-/// Whether `redis`, before `rest`, calls a command with a key of KEYS, or something harmless.
+/// Whether `redis`, before `rest`, calls a command with a key of KEYS, or something harmless. To assign to it gives nobody more than he had.
 fn is_plain_use(rest: &[u8]) -> bool {
+    if is_assigned(rest) {
+        return true;
+    }
     let Some(rest) = rest.strip_prefix(b".") else { return false };
     let (word, rest) = name(rest);
-    if HARMLESS.iter().any(|harmless| harmless.as_bytes() == word) || word.starts_with(b"LOG_") {
+    if is_assigned(rest) || HARMLESS.iter().any(|harmless| harmless.as_bytes() == word) || word.starts_with(b"LOG_") {
         return true;
     }
     if word != b"call" && word != b"pcall" {
@@ -103,6 +113,10 @@ mod tests {
             "for i = 1, #KEYS do redis.pcall('incr', KEYS[i]) end return redis.error_reply('x')",
             "local key = KEYS[1]; return tonumber(KEYS[1]) == KEYS[2]",
             "local t = redis.call('TIME') return 1",
+            "redis = function() return 1 end",
+            "redis.call = function() return 1 end",
+            "_G = {}",
+            "local g = getmetatable(_G) g.__index = {}",
             "return 1",
         ] {
             assert!(uses_keys_literally(source.as_bytes()), "{source}");
@@ -133,6 +147,9 @@ mod tests {
             "KEYS = {'other'}; return redis.call('get', KEYS[1])",
             "table.insert(KEYS, 1, 'other'); return redis.call('get', KEYS[1])",
             "return loadstring('return 1')()",
+            "redis = {call = redis.call}; return redis.call('get', 'k')",
+            "local g = _G; return g.redis.call('get', 'k')",
+            "return getmetatable(KEYS)",
             "return _G.redis.call('get', 'k')",
             "local other = KEYS; other[1] = 'x'; return redis.call('get', KEYS[1])",
             "return redis.call('get', KEYS[1]:upper())",

@@ -75,7 +75,11 @@ impl Reader<'_> {
                 return Rule::preset(text).ok_or_else(|| self.fail(&key, format!("`{text}` is no preset"), remedy()));
             }
             let rule = text.parse::<Rule>().map_err(|error| {
-                self.fail(&key, format!("`{text}` is not a rule: {error}"), "write literal text and one capture, as \"app:{user}:*\"".into())
+                self.fail(
+                    &key,
+                    format!("`{text}` is not a rule: {error}"),
+                    "write literal text and one capture, as \"app:{user}:*\"".into(),
+                )
             });
             rule.map(|rule| vec![rule])
         });

@@ -27,8 +27,8 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 pub(super) use acknowledge::Writes;
-pub use scripts::Scripts;
 pub(super) use scripts::Called;
+pub use scripts::Scripts;
 
 use super::{Pending, Session};
 use crate::command::{Flags, Handling};
@@ -74,7 +74,6 @@ impl Session {
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),
         }
     }
-
 }
 
 /// A reply that consists of one error of weft's own.

@@ -155,7 +155,9 @@ impl Brought {
         let mut held = self.0.iter().peekable();
         for (command, reply) in commands.iter().zip(replies) {
             let name = |held: &&Arc<Held>| [held.digest().as_bytes(), held.text()].contains(&command.request.arg(1));
-            if command.is_script() && let Some(held) = held.next_if(name) {
+            if command.is_script()
+                && let Some(held) = held.next_if(name)
+            {
                 *reply = held.read(reply).0;
             }
         }

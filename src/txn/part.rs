@@ -123,3 +123,56 @@ fn kind(routed: &Routed, proto: Proto) -> Kind {
         _ => Kind::Plain,
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::route::{Route, route};
+    use crate::topology::{Shard, SlotMap};
+
+    /// The names that `commands`, and a watch of `watched`, hold with their modes.
+    fn held(commands: &[&[&str]], watched: &[&'static str], absent: bool) -> Vec<(String, LockMode)> {
+        let affinity = Affinity::new(vec!["app:{user}:*".parse().unwrap()]);
+        let shard = Shard { name: "a".into(), address: "h:1".parse().unwrap(), replicas: vec![] };
+        let map = SlotMap::new(crate::topology::Mode::Static, vec![(shard, vec![0..=16383])]).with_affinity(affinity.clone());
+        let routed = commands.iter().map(|words| {
+            let request = crate::resp::Request::new(words);
+            match route(&map, 0, command::lookup(&request).unwrap(), &request) {
+                Ok(Route::One(routed)) => routed,
+                other => unreachable!("{other:?}"),
+            }
+        });
+        let routed: Vec<Routed> = routed.collect();
+        let watched: Vec<Bytes> = watched.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
+        let participant =
+            participant(&map, routed.first().map_or(Place { slot: None, shard: map.ids().next().unwrap(), db: 0 }, |routed| routed.place));
+        let batch = batch(participant.unwrap(), &affinity, routed.iter(), &watched, absent, Proto::Resp2);
+        batch.keys.into_iter().map(|lock| (String::from_utf8(lock.key.to_vec()).unwrap(), lock.mode)).collect()
+    }
+
+    fn expected(locks: &[(&str, LockMode)]) -> Vec<(String, LockMode)> {
+        locks.iter().map(|(name, mode)| ((*name).to_owned(), *mode)).collect()
+    }
+
+    #[test]
+    fn whoever_holds_a_key_shares_its_group_and_a_script_has_it_alone() {
+        use LockMode::{Exclusive, ExclusiveAbsent, Shared};
+        assert_eq!(held(&[&["SET", "app:1:a", "v"]], &[], false), expected(&[("app:1", Shared), ("app:1:a", Exclusive)]));
+        assert_eq!(
+            held(&[&["GET", "{t}a"]], &["app:1:a"], false),
+            expected(&[("app:1", Shared), ("app:1:a", Shared), ("{t}", Shared), ("{t}a", Shared)])
+        );
+        for script in ["EVAL", "EVAL_RO", "FCALL"] {
+            let mode = if script == "EVAL_RO" { Shared } else { Exclusive };
+            let both = held(&[&["INCR", "app:1:b"], &[script, "s", "1", "app:1:a"]], &["app:1:c"], false);
+            assert_eq!(both, expected(&[("app:1", Exclusive), ("app:1:a", mode), ("app:1:b", Exclusive), ("app:1:c", Shared)]));
+        }
+        assert_eq!(
+            held(&[&["MSET", "app:1:a", "v", "k", "v"]], &[], true),
+            expected(&[("app:1", Shared), ("app:1:a", ExclusiveAbsent), ("k", ExclusiveAbsent)])
+        );
+        // A key that is called as the group is held as the stronger of the two.
+        assert_eq!(held(&[&["SET", "{t}", "v"], &["GET", "{t}a"]], &[], false), expected(&[("{t}", Exclusive), ("{t}a", Shared)]));
+    }
+}

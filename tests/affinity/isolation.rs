@@ -90,7 +90,8 @@ fn what_a_dead_wefts_script_was_to_write_is_seen_by_whoever_asks_for_it() {
         doomed.process().must_exit();
 
         let (a, b, mut client) = (scene.key("a"), scene.key("b"), weft.client());
-        let words: Vec<String> = question.split(' ').map(|word| word.replace("{a}", &a).replace("{b}", &b).replace("{base}", &scene.key(""))).collect();
+        let words: Vec<String> =
+            question.split(' ').map(|word| word.replace("{a}", &a).replace("{b}", &b).replace("{base}", &scene.key(""))).collect();
         let sum = "return redis.call('GET', KEYS[1] .. 'a') + redis.call('GET', KEYS[1] .. 'b')".to_owned();
         let words: Vec<String> = words.into_iter().map(|word| if word == "{sum}" { sum.clone() } else { word }).collect();
         match question {
@@ -126,7 +127,9 @@ fn nothing_is_lost_between_scripts_and_transactions_while_a_weft_dies() {
     let (a, b, out, base) = (scene.key("a"), scene.key("b"), scene.other.clone(), scene.key(""));
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        let within = ["EVAL", "redis.call('DECR', KEYS[1] .. 'a') return redis.call('INCR', KEYS[1] .. 'b')", "1", &base].map(str::to_owned).to_vec();
+        let within = ["EVAL", "redis.call('DECR', KEYS[1] .. 'a') return redis.call('INCR', KEYS[1] .. 'b')", "1", &base]
+            .map(str::to_owned)
+            .to_vec();
         let words = |line: String| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let outwards = [words("MULTI".into()), words(format!("DECR {b}")), words(format!("INCR {out}")), words("EXEC".into())];
         let mixed = [words("MULTI".into()), within.clone(), words(format!("INCR {a}")), words(format!("DECR {out}")), words("EXEC".into())];
