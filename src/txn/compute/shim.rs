@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn the_text_is_one_line_before_the_first_line_of_code() {
         let holder = Holder::new(&Affinity::new(vec!["bull:{queue}:*".parse().unwrap()]));
-        for shim in [&COPIES.as_bytes()[..], &holder.0] {
+        for shim in [COPIES.as_bytes(), &holder.0[..]] {
             let text = std::str::from_utf8(shim).unwrap();
             assert!(!text.contains('\n') && !text.contains('@') && !text.contains("--"), "{text}");
             assert_eq!(wrapped(b"return 1", shim), format!("{text}return 1"));
