@@ -129,7 +129,7 @@ pub fn with_hidden(call: &Request, keys: usize, key: &[u8]) -> Request {
 /// The number of keys that `call`, an EVAL or EVALSHA, says it has; `None` if it has not so many.
 pub fn keys_of(call: &Request) -> Option<usize> {
     let count: usize = std::str::from_utf8(call.arg(2)).ok()?.parse().ok()?;
-    (count <= call.argc() - ARGUMENTS).then_some(count)
+    (count <= call.argc().saturating_sub(ARGUMENTS)).then_some(count)
 }
 
 /// A request that runs the script of `command`, the text of which is `source`, on the copies that `name` tells the names of.
