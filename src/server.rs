@@ -71,7 +71,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
         budget: Arc::new(Budget::new(config.limits.clients_bytes_max)),
-        scripts: Arc::default(),
+        scripts: Arc::new(Scripts::new(&config.topology)),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),
