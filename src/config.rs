@@ -25,6 +25,7 @@ pub use error::ConfigError;
 pub use secret::Secret;
 use serde::Deserialize;
 
+use crate::affinity::Rule;
 use crate::node_addr::NodeAddr;
 
 /// Everything weft is told before it starts.
@@ -141,6 +142,8 @@ pub struct StaticConfig {
     pub databases: u16,
     /// The shards in the order of the file, at least one.
     pub shards: Vec<StaticShard>,
+    /// Which keys live together, the first rule that fits counting; a preset is here as its rules.
+    pub affinity: Vec<Rule>,
 }
 
 impl StaticConfig {
@@ -217,6 +220,8 @@ pub struct TransactionConfig {
     pub kept_reply_bytes_max: usize,
     /// Bytes of values that a command over several participants may move to where it is computed.
     pub compute_bytes_max: usize,
+    /// How many keys that a script uses without declaring them are found by running it again; then it fails.
+    pub undeclared_keys_max: usize,
     /// What happens to a command whose keys are on several participants.
     pub multi_key: MultiKey,
     /// What a transaction waits for before its client is told that it is committed.
@@ -245,6 +250,8 @@ impl Default for TransactionConfig {
             kept_reply_bytes_max: 64 * KIB,
             // Values are in memory at both ends and in weft meanwhile; a shard is busy for a second with so many.
             compute_bytes_max: 64 * MIB,
+            // Each costs a run; a script that walks through a data set is better off with a rule that keeps it in one place.
+            undeclared_keys_max: 32,
             multi_key: MultiKey::Atomic,
             wait: WaitConfig::default(),
         }

@@ -67,7 +67,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
-        scripts: Arc::default(),
+        scripts: Arc::new(Scripts::new(&config.topology)),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),

@@ -23,6 +23,7 @@ mod pause;
 mod pubsub;
 mod registry;
 mod rescue;
+mod script;
 mod split;
 mod streams;
 mod task;

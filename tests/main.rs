@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod affinity;
 mod blocking;
 mod bullmq;
 mod busy;
@@ -14,6 +15,7 @@ mod command_table;
 mod commands;
 mod contention;
 mod deploy;
+mod dramatiq;
 mod faults;
 mod fuzz;
 mod histories;

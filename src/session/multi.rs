@@ -5,11 +5,9 @@
 //! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures::future::join_all;
 
 use super::client::Queued;
 use super::dispatch::Step;
@@ -20,6 +18,7 @@ use crate::resp::{Request, error_reply};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::ShardId;
 use crate::txn::compute::Spread;
+use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
@@ -206,19 +205,12 @@ impl Session {
         if queue.spoiled {
             return self.reply(|reply| reply.error(error_reply::EXECABORT));
         }
-        self.bring_scripts(&queue).await;
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
             context.compute(commands, watch, self.client.proto()).await
         } else {
-            let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
-            let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
-            if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-                commands.iter().for_each(|command| context.ring(command));
-                commands.iter().for_each(|command| context.scripts.note(command.spec.name, &command.request));
-            }
-            executed
+            self.exec_queued(&queue, watch).await
         };
         if let Some(mut habit) = habit {
             habit.set_broken(matches!(executed, Ok(Executed::WatchBroken)));
@@ -238,12 +230,21 @@ impl Session {
         }
     }
 
-    /// Sees to it that the scripts which `queue` calls are where it calls them. Once it is carried out it is too late: NOSCRIPT would be
-    /// one of the replies, and its neighbours would have run.
-    async fn bring_scripts(&self, queue: &Queue) {
-        let called = queue.elements.iter().flat_map(Element::commands).filter(|command| command.spec.name.starts_with("evalsha"));
-        let places: HashMap<_, _> = called.map(|command| ((command.place.shard, command.request.arg(1)), command)).collect();
-        join_all(places.into_values().map(|command| self.reload_script(command))).await;
+    /// Carries out what `queue` holds where its keys are.
+    async fn exec_queued(&self, queue: &Queue, watch: Option<Watch>) -> Result<Executed, ExecError> {
+        let context = &self.context;
+        let queued = || queue.elements.iter().flat_map(Element::commands);
+        let mut commands: Vec<Routed> = queued().cloned().collect();
+        let brought = self.bring_scripts(&mut commands).await?;
+        let mut executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
+        if let Ok(Executed::Replies(replies)) = &mut executed {
+            brought.read(&commands, replies);
+        }
+        if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
+            queued().for_each(|command| context.ring(command));
+            queued().for_each(|command| context.scripts.note(command.spec.name, &command.request));
+        }
+        executed
     }
 
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.

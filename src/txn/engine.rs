@@ -290,8 +290,9 @@ impl Engine {
         absent: bool,
         proto: Proto,
     ) -> Result<Batch, ExecError> {
-        let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
-        Ok(part::batch(participant, commands, watched, absent, proto))
+        let map = self.upstreams.map();
+        let participant: Participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
+        Ok(part::batch(participant, map.affinity(), commands, watched, absent, proto))
     }
 
     /// What `part` asks of the participant at `place`.
