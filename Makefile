@@ -8,7 +8,7 @@ MINUTES := 4
 SCRIPTS := .ci/run $(wildcard deploy/*.sh deploy/compose/*.sh tests/*.sh tests/redis_suite/*.sh fuzz/*.sh)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test redis-suite model soak bench fuzz lint clean
+.PHONY: help run test redis-suite model soak bench sweep cost fuzz lint clean
 
 help: ## Print this list
 	@sed -n 's/^\([a-z-]*\): ## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -40,6 +40,14 @@ soak: ## Check histories while everything breaks, half of MINUTES=n on each kind
 bench: ## Compare weft with direct Redis, twemproxy and Envoy; ARGS='--only get-p1' narrows it
 	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
 	cargo bench --bench compare -- $(ARGS)
+
+sweep: ## The same from 1 to 1,000 clients, and so on for pipelines, values, shards, commands; ARGS='--only clients' narrows it
+	@deploy/need.sh cargo cc redis-server redis-cli nutcracker python3 python3-venv
+	cargo bench --bench compare -- sweep $(ARGS)
+
+cost: ## Count weft's instructions for each operation and hold them against the record; ARGS=--record records them
+	@deploy/need.sh cargo cc redis-server redis-cli valgrind
+	cargo bench --profile cost --bench compare -- cost $(ARGS)
 
 fuzz: ## Feed random bytes to what reads from clients, shards and files, each for SECONDS=60; ARGS='replies' narrows it
 	@deploy/need.sh cargo cc

@@ -22,6 +22,16 @@ fn its_figures_are_those_of_the_last_measurement() {
 }
 
 #[test]
+fn its_plots_are_those_of_the_sweeps() {
+    must_show("sweeps", &sweeps());
+}
+
+#[test]
+fn its_costs_are_those_on_record() {
+    must_show("cost", &costs());
+}
+
+#[test]
 fn its_proof_is_the_last_long_run() {
     must_show("soak", &proof());
 }
@@ -156,6 +166,34 @@ fn figure(figures: &Value) -> String {
         (Some(rate), Some(cpu)) if cpu > 0.0 => format!("{:.1} ({cpu:.1})", rate / 1000.0),
         (Some(rate), _) => format!("{:.1}", rate / 1000.0),
     }
+}
+
+/// The plots of `make sweep`, each beneath the command that makes it again.
+fn sweeps() -> String {
+    let mut found: Vec<String> =
+        fs::read_dir(path("benches/results")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    found.retain(|name| name.starts_with("sweep-") && name.ends_with(".json"));
+    found.sort_unstable();
+    let show = |name: &String| {
+        let results: Value = serde_json::from_str(&read(&format!("benches/results/{name}"))).unwrap();
+        let (axis, command) = (results["axis"].as_str().unwrap(), results["command"].as_str().unwrap());
+        let date = results["machine"]["date"].as_str().unwrap().split('T').next().unwrap();
+        format!("`{command}` ({date}):\n\n![{axis}](benches/results/{})\n\n", name.replace(".json", ".svg"))
+    };
+    found.iter().map(show).collect()
+}
+
+/// What `make cost ARGS=--record` counted last, in Markdown.
+fn costs() -> String {
+    let record: Value = serde_json::from_str(&read("benches/results/cost.json")).unwrap();
+    let tools = &record["tools"];
+    let mut table = format!("Counted with {} and {}:\n\n", tools["rustc"].as_str().unwrap(), tools["valgrind"].as_str().unwrap());
+    table += "| | instructions |\n|---|---|\n";
+    for subject in record["subjects"].as_array().unwrap() {
+        let title = subject["title"].as_str().unwrap();
+        table += &format!("| {title} | {} |\n", subject["instructions"]);
+    }
+    table
 }
 
 /// What `make soak` came to last, in Markdown.

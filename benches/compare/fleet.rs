@@ -10,21 +10,17 @@ use std::process::Command;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::args::Args;
+use crate::args::Stage;
 use crate::client::Client;
 use crate::keyspace::{self, Placement};
 use crate::process::{Server, find_program, free_address, run_by};
 use crate::target::{self, Role, Site, Target};
-use crate::workload::{Draw, Workload};
-
-/// How many servers stand behind each proxy of the transactions.
-const SHARDS: usize = 2;
 
 /// Everything that runs.
-pub(crate) struct Fleet<'a> {
-    args: &'a Args,
-    deployments: HashMap<(Target, Backend, usize), Result<Deployment, String>>,
-    /// The one server of the single commands.
+pub(crate) struct Fleet {
+    stage: Stage,
+    deployments: HashMap<(Target, Behind, usize), Result<Deployment, String>>,
+    /// The one server that all targets share.
     common: Server,
     directory: TempDir,
 }
@@ -40,29 +36,32 @@ pub(crate) struct Deployment {
     shard_processes: Vec<u32>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Backend {
+/// What stands behind a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Behind {
+    /// The server that all targets share.
     Common,
-    OwnShards,
+    /// So many servers of its own.
+    OwnShards(usize),
 }
 
-impl<'a> Fleet<'a> {
+impl Fleet {
     /// Starts the common server and fills it.
-    pub(crate) fn start(args: &'a Args) -> anyhow::Result<Self> {
+    pub(crate) fn start(stage: Stage) -> anyhow::Result<Self> {
         let directory = tempfile::Builder::new().prefix("weft-bench").tempdir()?;
         let common = start_shard("common", directory.path())?;
-        keyspace::fill(&mut Client::connect(common.address())?, args.keys, args.value_bytes)?;
-        Ok(Self { args, deployments: HashMap::new(), common, directory })
+        keyspace::fill(&mut Client::connect(common.address())?, stage.keys, stage.value_bytes)?;
+        Ok(Self { stage, deployments: HashMap::new(), common, directory })
     }
 
-    /// `target` as it has to stand for `workload`, or why it does not.
-    pub(crate) fn deployment(&mut self, target: Target, workload: &Workload) -> Result<&Deployment, String> {
-        let backend = if workload.draw == Draw::OneServer || target.role() == Role::Direct { Backend::Common } else { Backend::OwnShards };
-        let deployment = match self.deployments.entry((target, backend, workload.proxies)) {
+    /// `target` before what is to stand behind it, as so many proxies; or why it does not stand. Direct is always the common server.
+    pub(crate) fn deployment(&mut self, target: Target, behind: Behind, proxies: usize) -> Result<&Deployment, String> {
+        let behind = if target.role() == Role::Direct { Behind::Common } else { behind };
+        let deployment = match self.deployments.entry((target, behind, proxies)) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let builder = Builder { args: self.args, common: &self.common, directory: self.directory.path() };
-                entry.insert(builder.build(target, backend, workload.proxies).map_err(|error| format!("{error:#}")))
+                let builder = Builder { stage: &self.stage, common: &self.common, directory: self.directory.path() };
+                entry.insert(builder.build(target, behind, proxies).map_err(|error| format!("{error:#}")))
             }
         };
         deployment.as_ref().map_err(Clone::clone)
@@ -87,23 +86,22 @@ impl Deployment {
 }
 
 struct Builder<'a> {
-    args: &'a Args,
+    stage: &'a Stage,
     common: &'a Server,
     directory: &'a Path,
 }
 
 impl Builder<'_> {
-    fn build(&self, target: Target, backend: Backend, proxies: usize) -> anyhow::Result<Deployment> {
-        let kind = if backend == Backend::Common { "common" } else { "shards" };
-        let directory = self.directory.join(format!("{}-{kind}-{proxies}", target.name()));
+    fn build(&self, target: Target, behind: Behind, proxies: usize) -> anyhow::Result<Deployment> {
+        let directory = self.directory.join(format!("{}-{behind:?}-{proxies}", target.name()));
         fs::create_dir_all(&directory)?;
-        let shards = match backend {
-            Backend::Common => Vec::new(),
-            Backend::OwnShards => start_shards(&directory)?,
+        let shards = match behind {
+            Behind::Common => Vec::new(),
+            Behind::OwnShards(count) => start_shards(count, &directory)?,
         };
-        let behind: Vec<&Server> = if shards.is_empty() { vec![self.common] } else { shards.iter().collect() };
-        let servers: Vec<SocketAddr> = behind.iter().map(|shard| shard.address()).collect();
-        let shard_processes = behind.iter().map(|shard| shard.id()).collect();
+        let servers: Vec<&Server> = if shards.is_empty() { vec![self.common] } else { shards.iter().collect() };
+        let shard_processes = servers.iter().map(|shard| shard.id()).collect();
+        let servers: Vec<SocketAddr> = servers.iter().map(|shard| shard.address()).collect();
 
         let mut started = Vec::new();
         for index in 0..proxies {
@@ -115,17 +113,17 @@ impl Builder<'_> {
         if addresses.is_empty() {
             addresses.push(self.common.address());
         }
-        let placement = match backend {
-            Backend::Common => Placement::on_one_server(self.args.keys),
-            Backend::OwnShards => self.fill_through(addresses[0], &servers)?,
+        let placement = match behind {
+            Behind::Common => Placement::on_one_server(self.stage.keys),
+            Behind::OwnShards(_) => self.fill_through(addresses[0], &servers)?,
         };
         Ok(Deployment { addresses, placement, proxies: started, _shards: shards, shard_processes })
     }
 
     fn start_proxy(&self, target: Target, shards: &[SocketAddr], directory: &Path) -> anyhow::Result<Option<Server>> {
-        let site = Site { listen: free_address()?, shards, workers: self.args.workers, directory };
+        let site = Site { listen: free_address()?, shards, workers: self.stage.workers, directory };
         let Some(command) = target.proxy(&site)? else { return Ok(None) };
-        let command = match &self.args.proxy_cpus {
+        let command = match &self.stage.proxy_cpus {
             Some(cpus) => bound_to(cpus, &command)?,
             None => command,
         };
@@ -133,14 +131,14 @@ impl Builder<'_> {
     }
 
     fn fill_through(&self, proxy: SocketAddr, shards: &[SocketAddr]) -> anyhow::Result<Placement> {
-        keyspace::fill(&mut Client::connect(proxy)?, self.args.keys, self.args.value_bytes).context("filling the keyspace")?;
+        keyspace::fill(&mut Client::connect(proxy)?, self.stage.keys, self.stage.value_bytes).context("filling the keyspace")?;
         let mut clients = shards.iter().map(|&shard| Client::connect(shard)).collect::<anyhow::Result<Vec<_>>>()?;
-        Placement::learn(&mut clients, self.args.keys)
+        Placement::learn(&mut clients, self.stage.keys)
     }
 }
 
-fn start_shards(directory: &Path) -> anyhow::Result<Vec<Server>> {
-    (0..SHARDS).map(|index| start_shard(&format!("shard-{index}"), directory)).collect()
+fn start_shards(count: usize, directory: &Path) -> anyhow::Result<Vec<Server>> {
+    (0..count).map(|index| start_shard(&format!("shard-{index}"), directory)).collect()
 }
 
 fn start_shard(name: &str, directory: &Path) -> anyhow::Result<Server> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::Client;
 use crate::load::random::Random;
-use crate::workload::Draw;
+use crate::operation::Draw;
 
 /// The length of every key: a prefix and twelve digits, as redis-benchmark names them.
 pub(crate) const KEY_BYTES: usize = PREFIX.len() + DIGITS;
@@ -58,11 +58,26 @@ impl Placement {
 
     /// Whether keys of two shards can be drawn.
     pub(crate) fn allows(&self, draw: Draw) -> bool {
-        matches!(draw, Draw::OneServer | Draw::SameShard) || self.shards.len() > 1
+        let needed = match draw {
+            Draw::OneServer | Draw::SameShard => 1,
+            Draw::TwoShards | Draw::HotKey | Draw::HotPair => 2,
+            Draw::Apart(shards) => shards,
+        };
+        self.shards.len() >= needed
+    }
+
+    /// Fills `ids` with the keys of operations of the connection `client`, of so many.
+    pub(crate) fn draw(&self, draw: Draw, (client, clients): (usize, usize), random: &mut Random, ids: &mut [u32]) {
+        if let Draw::Apart(shards) = draw {
+            return self.deal(shards, (client, clients), random, ids);
+        }
+        for pair in ids.chunks_exact_mut(2) {
+            pair.copy_from_slice(&self.pair(draw, random));
+        }
     }
 
     /// Two different keys, both on one shard or on two.
-    pub(crate) fn draw(&self, draw: Draw, random: &mut Random) -> [u32; 2] {
+    fn pair(&self, draw: Draw, random: &mut Random) -> [u32; 2] {
         if draw == Draw::HotPair {
             return [self.shards[0][0], self.shards[1][0]];
         }
@@ -73,13 +88,24 @@ impl Placement {
         let first = random.below(self.shards.len());
         let second = match draw {
             Draw::TwoShards => (first + 1 + random.below(self.shards.len() - 1)) % self.shards.len(),
-            Draw::OneServer | Draw::SameShard | Draw::HotKey | Draw::HotPair => first,
+            Draw::OneServer | Draw::SameShard | Draw::HotKey | Draw::HotPair | Draw::Apart(_) => first,
         };
         let (ours, theirs) = (&self.shards[first], &self.shards[second]);
         let place = random.below(ours.len());
         // Within one shard, a step of at least one leads to another key.
         let step = 1 + random.below(theirs.len() - 1);
         [ours[place], theirs[(place + step) % theirs.len()]]
+    }
+
+    /// Keys in a row from anywhere in this connection's part of each of `shards` shards, to each shard in turn.
+    fn deal(&self, shards: usize, (client, clients): (usize, usize), random: &mut Random, ids: &mut [u32]) {
+        let start = random.below(u16::MAX.into());
+        for (index, id) in ids.iter_mut().enumerate() {
+            let shard = &self.shards[(client + index % shards) % self.shards.len()];
+            let part = &shard[shard.len() * client / clients..shard.len() * (client + 1) / clients];
+            let part = if part.is_empty() { shard } else { part };
+            *id = part[(start + index / shards) % part.len()];
+        }
     }
 }
 
@@ -116,14 +142,36 @@ mod tests {
         let placement = Placement { shards: vec![(0..10).collect(), (10..13).collect(), (13..15).collect()] };
         let shard_of = |id| placement.shards.iter().position(|shard| shard.contains(&id));
         let mut random = Random::new(1);
+        let mut drawn = |draw| {
+            let mut ids = [0; 2];
+            placement.draw(draw, (0, 1), &mut random, &mut ids);
+            ids
+        };
         for _ in 0..1000 {
-            let [a, b] = placement.draw(Draw::SameShard, &mut random);
+            let [a, b] = drawn(Draw::SameShard);
             assert!(a != b && shard_of(a) == shard_of(b), "{a} {b}");
-            let [a, b] = placement.draw(Draw::TwoShards, &mut random);
+            let [a, b] = drawn(Draw::TwoShards);
             assert!(shard_of(a) != shard_of(b), "{a} {b}");
-            let [a, b] = placement.draw(Draw::HotKey, &mut random);
+            let [a, b] = drawn(Draw::HotKey);
             assert!(a == 0 && shard_of(b) == Some(1), "{a} {b}");
-            assert_eq!(placement.draw(Draw::HotPair, &mut random), [0, 10]);
+            assert_eq!(drawn(Draw::HotPair), [0, 10]);
+        }
+    }
+
+    #[test]
+    fn connections_with_parts_of_their_own_never_meet() {
+        let placement = Placement { shards: vec![(0..40).collect(), (40..80).collect(), (80..120).collect()] };
+        let mut random = Random::new(1);
+        let mut owner = [None; 120];
+        for round in 0..400 {
+            let (client, mut ids) = (round % 4, [0; 6]);
+            placement.draw(Draw::Apart(2), (client, 4), &mut random, &mut ids);
+            let shards: Vec<u32> = ids.iter().map(|id| id / 40).collect();
+            assert!(shards[0] != shards[1] && shards[..2] == shards[2..4] && shards[..2] == shards[4..], "{shards:?}");
+            for id in ids {
+                assert_eq!(*owner[id as usize].get_or_insert(client), client);
+            }
+            assert!(ids[0] != ids[2] && ids[2] != ids[4], "{ids:?}");
         }
     }
 

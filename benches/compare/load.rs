@@ -18,6 +18,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::keyspace::Placement;
+use crate::operation::Operation;
 
 /// The argument that makes this program the generator.
 pub(crate) const CHILD_ARGUMENT: &str = "generate-load";
@@ -27,8 +28,7 @@ pub(crate) const CHILD_ARGUMENT: &str = "generate-load";
 pub(crate) struct Order {
     /// Connections are dealt out to them in turn.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// A row of [`crate::workload::WORKLOADS`].
-    pub(crate) workload: String,
+    pub(crate) operation: Operation,
     pub(crate) clients: usize,
     pub(crate) value_bytes: usize,
     pub(crate) warmup_seconds: f64,

@@ -22,6 +22,8 @@
 //!   shards' is the sum over the servers behind the target.
 //! - *× direct*, *× one shard*, *× best peer*: ratio to that cell, round by round; the median of the ratios.
 //!
+//! Two more jobs live here: [`sweep`] shows how everybody fares as one thing grows, [`cost`] counts instructions instead of time.
+//!
 //! Whether a target supports a workload is asked, not assumed ([`probe`]). A complete run writes `latest.json` and a plot per group to
 //! `benches/results/`; a run narrowed by `--only` writes only where `--out` says.
 
@@ -32,10 +34,12 @@
 
 mod args;
 mod client;
+mod cost;
 mod fleet;
 mod keyspace;
 mod load;
 mod machine;
+mod operation;
 mod plot;
 mod probe;
 mod process;
@@ -43,6 +47,8 @@ mod procfs;
 mod results;
 mod run;
 mod stats;
+mod svg;
+mod sweep;
 mod table;
 mod target;
 mod workload;
@@ -53,27 +59,37 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use crate::args::Args;
+use crate::args::{Args, CompareArgs, Job};
 use crate::results::Results;
 use crate::workload::Group;
 
 fn main() -> anyhow::Result<ExitCode> {
-    if std::env::args().nth(1).as_deref() == Some(load::CHILD_ARGUMENT) {
-        return load::child();
+    match std::env::args().nth(1).as_deref() {
+        Some(load::CHILD_ARGUMENT) => return load::child(),
+        Some(cost::CHILD_ARGUMENT) => return cost::child(),
+        _ => {}
     }
     let args = Args::parse();
+    match &args.job {
+        Some(Job::Sweep(args)) => sweep::run(args).map(|()| ExitCode::SUCCESS),
+        Some(Job::Cost(args)) => cost::run(args),
+        None => compare(&args.compare).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn compare(args: &CompareArgs) -> anyhow::Result<()> {
     let selection = args.selection()?;
     if args.list {
         print!("{}", args::listing());
-        return Ok(ExitCode::SUCCESS);
+        return Ok(());
     }
-    let results = run::run(&args, &selection)?;
+    let results = run::run(args, &selection)?;
     print!("{}", table::render(&results));
     if let Some(directory) = args.output_directory() {
         write(&results, &directory).with_context(|| format!("writing to {}", directory.display()))?;
         eprintln!("written to {}", directory.display());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn write(results: &Results, directory: &std::path::Path) -> anyhow::Result<()> {

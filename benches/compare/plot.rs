@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use crate::results::{Cell, Figure, Results};
 use crate::stats::Spread;
+use crate::svg::{colour, line, opening, text};
 use crate::table::number;
-use crate::target::Target;
 use crate::workload::{Group, WORKLOADS, Workload};
 
 const LABEL_WIDTH: f64 = 120.0;
@@ -50,20 +50,12 @@ pub(crate) fn render(results: &Results, group: Group) -> Option<String> {
     Some(format!("{}{}{body}</svg>\n", opening(width, y), header(results)))
 }
 
-fn opening(width: f64, height: f64) -> String {
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\">\n<style>text \
-         {{ font: 12px sans-serif; fill: #222 }} .title {{ font-weight: bold }} .small {{ font-size: 11px; fill: #666 }}</style>\n\
-         <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n"
-    )
-}
-
 fn header(results: &Results) -> String {
     let (machine, settings) = (&results.machine, &results.settings);
     let mut out = String::new();
     let setting = format!(
         "{} · {} cores · {} · {} clients · {}-byte values · median of {} rounds, whiskers: lowest and highest · {}",
-        machine.cpu, machine.cores, machine.kernel, settings.clients, settings.value_bytes, settings.rounds, machine.date
+        machine.cpu, machine.cores, machine.kernel, settings.clients, settings.stage.value_bytes, settings.window.rounds, machine.date
     );
     text(&mut out, MARGIN, MARGIN + 12.0, "small", &setting);
     for (panel, (_, heading)) in PANELS.iter().enumerate() {
@@ -98,36 +90,16 @@ fn bars(out: &mut String, (left, top): (f64, f64), cells: &[&Cell], figure: Figu
         )
         .ok();
         let middle = y + BAR_HEIGHT / 2.0;
-        writeln!(
-            out,
-            "<line x1=\"{:.1}\" y1=\"{middle:.1}\" x2=\"{:.1}\" y2=\"{middle:.1}\" stroke=\"#222\"/>",
-            x(spread.min),
-            x(spread.max)
-        )
-        .ok();
+        line(out, (x(spread.min), middle), (x(spread.max), middle), "#222");
         text(out, x(spread.max) + 5.0, y + 11.0, "label", &number(spread.median));
     }
-}
-
-fn colour(target: Target) -> &'static str {
-    match target {
-        Target::Direct => "#b8b8b8",
-        Target::Twemproxy => "#e0a458",
-        Target::Envoy => "#b279a2",
-        Target::WeftStrict => "#2f6f9f",
-        Target::WeftRelaxed => "#7fb3d5",
-    }
-}
-
-fn text(out: &mut String, x: f64, y: f64, class: &str, content: &str) {
-    let escaped = content.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{escaped}</text>").ok();
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::results::tests::example;
+    use crate::target::Target;
 
     #[test]
     fn every_measured_target_has_a_bar_in_every_panel_it_can() {
@@ -140,12 +112,5 @@ mod tests {
     #[test]
     fn a_group_that_was_not_measured_has_no_plot() {
         assert_eq!(render(&example(), Group::Transactions), None);
-    }
-
-    #[test]
-    fn text_is_escaped() {
-        let mut out = String::new();
-        text(&mut out, 0.0, 0.0, "label", "a<b & c");
-        assert!(out.contains(">a&lt;b &amp; c<"), "{out}");
     }
 }

@@ -1,4 +1,4 @@
-//! Asks a target whether it can do a workload, by one operation with other values and a look at what it left.
+//! Asks a target whether it can do an operation, by doing it once with other values and a look at what it left.
 //!
 //! "Not refused" is not enough: a proxy may take a transaction over two shards and send all of it to the first key's shard, where
 //! nobody will look for the second key again.
@@ -11,37 +11,32 @@ use crate::fleet::Deployment;
 use crate::keyspace;
 use crate::load::random::Random;
 use crate::load::script::Script;
-use crate::workload::{Step, Workload};
+use crate::operation::{Operation, Step};
 
 /// The probe's values: same length, other bytes than the load's.
 const FILL: u8 = b'p';
 
-/// Does one operation of `workload`; an error says why it cannot be done.
-pub(crate) fn probe(deployment: &Deployment, workload: &Workload, value_bytes: usize) -> anyhow::Result<()> {
-    if !deployment.placement.allows(workload.draw) {
+/// Does `operation` once on every place of its pipeline; an error says why it cannot be done.
+pub(crate) fn probe(deployment: &Deployment, operation: &Operation, value_bytes: usize) -> anyhow::Result<()> {
+    if !deployment.placement.allows(operation.draw) {
         bail!("one server has no two shards");
     }
-    let ids = deployment.placement.draw(workload.draw, &mut Random::new(1)).repeat(workload.pipeline);
-    let mut script = Script::new(workload, value_bytes, FILL);
-    script.aim(&ids);
+    let mut ids = vec![0; operation.key_count()];
+    deployment.placement.draw(operation.draw, (0, 1), &mut Random::new(1), &mut ids);
+    let mut script = Script::new(operation, value_bytes, FILL);
+    script.aim(&ids.repeat(operation.pipeline));
 
     let mut client = Client::connect(deployment.address())?;
-    for (hop, steps) in script.hops.iter().zip(workload.hops) {
+    for (hop, steps) in script.hops.iter().zip(&operation.hops) {
         client.send(&hop.bytes)?;
         for index in 0..hop.expected.len() {
             let step = steps[index % steps.len()];
             let reply = client.receive().with_context(|| format!("refuses {}", command_name(step)))?;
-            if let Some(error) = error_within(&reply) {
-                bail!("fails inside {}: {error}", command_name(step));
-            }
+            must_succeed(&reply).with_context(|| format!("fails inside {}", command_name(step)))?;
         }
     }
-    if workload.hops.iter().flat_map(|steps| *steps).any(|step| matches!(step, Step::Set(_))) {
-        let mut reader = Client::connect(deployment.address())?;
-        let written = if workload.hops.iter().any(|steps| steps.contains(&Step::Exec)) { &ids[..2] } else { &ids[..1] };
-        written.iter().try_for_each(|&id| must_hold(&mut reader, id, value_bytes))?;
-    }
-    Ok(())
+    let mut reader = Client::connect(deployment.address())?;
+    operation.written().try_for_each(|key| must_hold(&mut reader, ids[key], value_bytes))
 }
 
 fn must_hold(reader: &mut Client, id: u32, value_bytes: usize) -> anyhow::Result<()> {
@@ -53,11 +48,12 @@ fn must_hold(reader: &mut Client, id: u32, value_bytes: usize) -> anyhow::Result
     Ok(())
 }
 
-fn error_within(reply: &Value) -> Option<String> {
-    let Value::Array(elements) = reply else { return None };
-    elements.iter().find_map(|element| match element {
-        Value::ServerError(error) => Some(format!("{} {}", error.code(), error.details().unwrap_or_default())),
-        _ => None,
+/// A reply that EXEC gives holds no error.
+pub(crate) fn must_succeed(reply: &Value) -> anyhow::Result<()> {
+    let Value::Array(elements) = reply else { return Ok(()) };
+    elements.iter().try_for_each(|element| match element {
+        Value::ServerError(error) => bail!("{} {}", error.code(), error.details().unwrap_or_default()),
+        _ => Ok(()),
     })
 }
 

@@ -9,12 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
 
 /// How long a server may take until it answers.
 const READY_TIMEOUT: Duration = Duration::from_secs(15);
 const READY_POLL: Duration = Duration::from_millis(20);
+/// How long it may take to end when asked to.
+const END_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A running server.
 pub(crate) struct Server {
@@ -50,6 +53,20 @@ impl Server {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
+        let process = Pid::from_raw(i32::try_from(self.id())?).context("a process has an id")?;
+        kill_process(process, Signal::TERM)?;
+        let deadline = Instant::now() + END_TIMEOUT;
+        while self.child.try_wait()?.is_none() {
+            if Instant::now() > deadline {
+                bail!("it does not end");
+            }
+            thread::sleep(READY_POLL);
+        }
+        Ok(())
     }
 
     fn wait_until_ready(&mut self, log: &Path) -> anyhow::Result<()> {

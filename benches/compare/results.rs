@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::args::Args;
+use crate::args::{CompareArgs, Stage, Window};
 use crate::load::{Outcome, Sample};
 use crate::machine::Machine;
 use crate::stats::Spread;
@@ -31,13 +31,10 @@ pub(crate) struct Cell {
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Settings {
     pub(crate) clients: usize,
-    pub(crate) keys: u32,
-    pub(crate) value_bytes: usize,
-    pub(crate) workers: usize,
-    pub(crate) proxy_cpus: Option<String>,
-    pub(crate) rounds: usize,
-    pub(crate) seconds: f64,
-    pub(crate) warmup_seconds: f64,
+    #[serde(flatten)]
+    pub(crate) stage: Stage,
+    #[serde(flatten)]
+    pub(crate) window: Window,
 }
 
 /// A number that a sample yields.
@@ -178,18 +175,9 @@ impl Results {
     }
 }
 
-impl From<&Args> for Settings {
-    fn from(args: &Args) -> Self {
-        Self {
-            clients: args.clients,
-            keys: args.keys,
-            value_bytes: args.value_bytes,
-            workers: args.workers,
-            proxy_cpus: args.proxy_cpus.clone(),
-            rounds: args.rounds,
-            seconds: args.seconds,
-            warmup_seconds: args.warmup_seconds,
-        }
+impl From<&CompareArgs> for Settings {
+    fn from(args: &CompareArgs) -> Self {
+        Self { clients: args.clients, stage: args.stage.clone(), window: args.window.clone() }
     }
 }
 
@@ -211,8 +199,9 @@ pub(crate) mod tests {
         );
         let mut missing = Cell::new(&WORKLOADS[0], Target::Envoy);
         missing.add(Err("not installed".to_owned()));
-        let settings =
-            Settings { clients: 50, keys: 10, value_bytes: 64, workers: 2, proxy_cpus: None, rounds: 2, seconds: 1.0, warmup_seconds: 0.0 };
+        let stage = Stage { keys: 10, value_bytes: 64, workers: 2, proxy_cpus: None };
+        let window = Window { seconds: 1.0, warmup_seconds: 0.0, rounds: 2 };
+        let settings = Settings { clients: 50, stage, window };
         Results { machine: Machine::default(), settings, cells: cells.into_iter().chain([missing]).collect() }
     }
 

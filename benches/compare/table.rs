@@ -23,7 +23,10 @@ const COLUMNS: [Column; 13] = [
     Column { heading: "proxy µs/op", content: |_, cell| cell.spread(Figure::ProxyCpu).filter(Spread::is_positive).map(median) },
     Column { heading: "min – max", content: |_, cell| cell.spread(Figure::ProxyCpu).filter(Spread::is_positive).map(range) },
     Column { heading: "shard µs/op", content: |_, cell| cell.spread(Figure::ShardCpu).map(median) },
-    Column { heading: "nil/op", content: |_, cell| cell.spread(Figure::Retries).filter(|_| cell.workload.watches()).map(median) },
+    Column {
+        heading: "nil/op",
+        content: |_, cell| cell.spread(Figure::Retries).filter(|_| cell.workload.operation().watches()).map(median),
+    },
     Column { heading: "max µs", content: |_, cell| cell.spread(Figure::Max).filter(|_| cell.workload.proxies > 1).map(median) },
     Column {
         heading: "least client",
@@ -60,11 +63,16 @@ fn preamble(results: &Results) -> String {
     for (target, version) in &machine.versions {
         writeln!(text, "  {target:<14}{version}").ok();
     }
-    let pinned = settings.proxy_cpus.as_ref().map_or(String::new(), |cpus| format!(" on CPUs {cpus}"));
+    let pinned = settings.stage.proxy_cpus.as_ref().map_or(String::new(), |cpus| format!(" on CPUs {cpus}"));
     writeln!(
         text,
         "{} clients, {} keys, {}-byte values, {} workers{pinned}; median of {} rounds of {} s; ratios within a round",
-        settings.clients, settings.keys, settings.value_bytes, settings.workers, settings.rounds, settings.seconds
+        settings.clients,
+        settings.stage.keys,
+        settings.stage.value_bytes,
+        settings.stage.workers,
+        settings.window.rounds,
+        settings.window.seconds
     )
     .ok();
     text
@@ -101,12 +109,13 @@ fn verdicts(results: &Results) -> String {
 }
 
 /// A line of a table; one without contents may be of any length.
-struct Row {
-    label: String,
-    contents: Vec<String>,
+pub(crate) struct Row {
+    pub(crate) label: String,
+    pub(crate) contents: Vec<String>,
 }
 
-fn aligned(rows: &[Row]) -> String {
+/// Rows under each other, their contents flush right.
+pub(crate) fn aligned(rows: &[Row]) -> String {
     let length = |text: &String| text.chars().count();
     let label_width = rows.iter().filter(|row| !row.contents.is_empty()).map(|row| length(&row.label)).max().unwrap_or(0);
     let columns = rows.first().map_or(0, |row| row.contents.len());

@@ -4,10 +4,12 @@
 
 mod args;
 mod client;
+mod cost;
 mod fleet;
 mod keyspace;
 mod load;
 mod machine;
+mod operation;
 mod plot;
 mod probe;
 mod process;
@@ -15,6 +17,8 @@ mod procfs;
 mod results;
 mod run;
 mod stats;
+mod svg;
+mod sweep;
 mod table;
 mod target;
 mod workload;

@@ -1,6 +1,10 @@
-//! What is measured: one row a workload, data only. How a row becomes bytes is [`crate::load`]'s business.
+//! What is compared: one row a workload, data only. How a row becomes bytes is [`crate::load`]'s business.
 
 use serde::Serialize;
+
+use crate::fleet::Behind;
+use crate::operation::Step::{Exec, Get, Multi, Set, WatchBoth};
+use crate::operation::{A, B, Draw, Operation, Step};
 
 /// One workload: an operation, how many of them are in flight on a connection, and what its figures are held against.
 #[derive(Debug, PartialEq)]
@@ -29,38 +33,6 @@ pub(crate) enum Group {
     Contention,
 }
 
-/// A request; `A` and `B` are the keys that were drawn for the operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Get(KeyName),
-    Set(KeyName),
-    WatchBoth,
-    Multi,
-    Exec,
-}
-
-/// The first or second key of an operation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeyName {
-    A,
-    B,
-}
-
-/// How an operation's keys are chosen. It also says what stands behind the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Draw {
-    /// Any keys, before one server that all targets share.
-    OneServer,
-    /// Two keys of one shard, before two shards.
-    SameShard,
-    /// Two keys on two shards.
-    TwoShards,
-    /// Two keys on two shards, one of them the same for everybody.
-    HotKey,
-    /// Two keys on two shards, both the same for everybody.
-    HotPair,
-}
-
 /// What a workload's figures are divided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Baseline {
@@ -71,9 +43,6 @@ pub(crate) enum Baseline {
     /// A workload on the same target whose operations do not meet.
     Apart(&'static str),
 }
-
-use KeyName::{A, B};
-use Step::{Exec, Get, Multi, Set, WatchBoth};
 
 const GET: &[&[Step]] = &[&[Get(A)]];
 const SET: &[&[Step]] = &[&[Set(A)]];
@@ -103,9 +72,15 @@ impl Workload {
         WORKLOADS.iter().find(|workload| workload.name == name)
     }
 
-    /// Whether EXEC may answer nil, which is then a retry and not a failure.
-    pub(crate) fn watches(&self) -> bool {
-        self.hops.iter().any(|hop| hop.contains(&WatchBoth))
+    /// What stands behind the proxies.
+    pub(crate) fn behind(&self) -> Behind {
+        if self.draw == Draw::OneServer { Behind::Common } else { Behind::OwnShards(2) }
+    }
+
+    /// What a connection does for it.
+    pub(crate) fn operation(&self) -> Operation {
+        let hops = self.hops.iter().map(|hop| hop.to_vec()).collect();
+        Operation { hops, pipeline: self.pipeline, draw: self.draw }
     }
 }
 

@@ -1,16 +1,15 @@
 //! One connection of the generator: a closed loop over its script. Hot: one read and one write a hop, no allocation.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow, bail};
 use mio::net::TcpStream;
 
+use crate::load::Order;
 use crate::load::generator::{Drawer, Tally};
 use crate::load::scan::{Kind, scan};
 use crate::load::script::{Expected, Hop, Script};
-use crate::workload::Workload;
 
 /// The first size of the read buffer: more than any reply to 16 requests for 64 bytes.
 const INBOX_BYTES: usize = 16 * 1024;
@@ -18,8 +17,13 @@ const INBOX_BYTES: usize = 16 * 1024;
 /// A client: at any time it waits for replies to the requests of one hop, or is idle.
 pub(crate) struct Connection {
     pub(crate) stream: TcpStream,
-    workload: &'static Workload,
+    /// Its number.
+    client: usize,
     script: Script,
+    /// Operations in flight.
+    pipeline: usize,
+    /// EXEC may answer nil.
+    watches: bool,
     /// The keys of the current operations.
     ids: Vec<u32>,
     /// When the current operations began; a retry does not reset it.
@@ -37,15 +41,17 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    /// Connects, blocking; nothing is sent before [`Connection::begin`].
-    pub(crate) fn connect(address: SocketAddr, workload: &'static Workload, value_bytes: usize) -> anyhow::Result<Self> {
-        let stream = std::net::TcpStream::connect(address).context("connecting")?;
+    /// Connects number `client` of `order`, blocking; nothing is sent before [`Connection::begin`].
+    pub(crate) fn connect(order: &Order, client: usize) -> anyhow::Result<Self> {
+        let stream = std::net::TcpStream::connect(order.addresses[client % order.addresses.len()]).context("connecting")?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        let script = Script::new(workload, value_bytes, b'x');
+        let script = Script::new(&order.operation, order.value_bytes, b'x');
         Ok(Self {
             stream: TcpStream::from_std(stream),
-            workload,
+            client,
+            pipeline: order.operation.pipeline,
+            watches: order.operation.watches(),
             ids: vec![0; script.key_count()],
             script,
             started: Instant::now(),
@@ -66,7 +72,7 @@ impl Connection {
 
     /// Draws keys and sends the first hop of new operations.
     pub(crate) fn begin(&mut self, drawer: &mut Drawer) -> anyhow::Result<()> {
-        drawer.draw(self.workload.draw, &mut self.ids);
+        drawer.draw(self.client, &mut self.ids);
         self.script.aim(&self.ids);
         self.idle = false;
         self.started = Instant::now();
@@ -136,14 +142,14 @@ impl Connection {
     /// Checks every complete reply; how many operations they finished.
     fn check_replies(&mut self) -> anyhow::Result<u64> {
         let hop = &self.script.hops[self.hop];
-        let replies_per_operation = hop.expected.len() / self.workload.pipeline;
+        let replies_per_operation = hop.expected.len() / self.pipeline;
         let is_last_hop = self.hop + 1 == self.script.hops.len();
         let mut finished = 0;
         while let Some(&expected) = hop.expected.get(self.answered) {
             let bytes = &self.inbox[self.unread.clone()];
             let Some(reply) = scan(bytes).map_err(|_| anyhow!("answers what is not RESP: {}", excerpt(bytes)))? else { break };
             let met = expected.is_met_by(reply.kind);
-            self.broken |= expected == Expected::Executed && reply.kind == Kind::Nil && self.workload.watches();
+            self.broken |= expected == Expected::Executed && reply.kind == Kind::Nil && self.watches;
             if !met && !self.broken {
                 bail!(excerpt(&bytes[..reply.len]));
             }

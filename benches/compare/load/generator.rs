@@ -10,8 +10,8 @@ use crate::keyspace::Placement;
 use crate::load::connection::Connection;
 use crate::load::random::Random;
 use crate::load::{Order, Sample};
+use crate::operation::Draw;
 use crate::procfs;
-use crate::workload::{Draw, Workload};
 
 /// How long the operations in flight at the end may take before they are cut off.
 const DRAIN: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ const LATENCY_MAX: Duration = Duration::from_secs(60);
 /// Chooses keys, until it is closed.
 pub(crate) struct Drawer {
     placement: Placement,
+    draw: Draw,
+    clients: usize,
     random: Random,
     /// No operation begins any more.
     pub(crate) closed: bool,
@@ -59,15 +61,20 @@ struct Generator {
 
 impl Generator {
     fn connect(order: &Order) -> anyhow::Result<Self> {
-        let workload = Workload::named(&order.workload).with_context(|| format!("no workload {}", order.workload))?;
         let poll = Poll::new()?;
         let mut connections = Vec::with_capacity(order.clients);
         for index in 0..order.clients {
-            let mut connection = Connection::connect(order.addresses[index % order.addresses.len()], workload, order.value_bytes)?;
+            let mut connection = Connection::connect(order, index)?;
             poll.registry().register(&mut connection.stream, Token(index), Interest::READABLE | Interest::WRITABLE)?;
             connections.push(connection);
         }
-        let mut drawer = Drawer { placement: order.placement.clone(), random: Random::new(order.seed), closed: false };
+        let mut drawer = Drawer {
+            placement: order.placement.clone(),
+            draw: order.operation.draw,
+            clients: order.clients,
+            random: Random::new(order.seed),
+            closed: false,
+        };
         connections.iter_mut().try_for_each(|connection| connection.begin(&mut drawer))?;
         Ok(Self { poll, events: Events::with_capacity(order.clients), connections, drawer, tally: Tally::new(order.clients)? })
     }
@@ -106,11 +113,9 @@ impl Generator {
 }
 
 impl Drawer {
-    /// Fills `ids` with keys, a pair for each operation.
-    pub(crate) fn draw(&mut self, draw: Draw, ids: &mut [u32]) {
-        for pair in ids.chunks_exact_mut(2) {
-            pair.copy_from_slice(&self.placement.draw(draw, &mut self.random));
-        }
+    /// Fills `ids` with keys for the connection `client`.
+    pub(crate) fn draw(&mut self, client: usize, ids: &mut [u32]) {
+        self.placement.draw(self.draw, (client, self.clients), &mut self.random, ids);
     }
 }
 
@@ -184,6 +189,7 @@ mod tests {
     use crate::keyspace;
     use crate::process::{Server, free_address};
     use crate::target;
+    use crate::workload::Workload;
 
     /// A filled server and an order to load it.
     fn must_start(workload: &str, keys: u32) -> anyhow::Result<(TempDir, Server, Order)> {
@@ -192,7 +198,7 @@ mod tests {
         keyspace::fill(&mut Client::connect(address)?, keys, 8)?;
         let order = Order {
             addresses: vec![address],
-            workload: workload.to_owned(),
+            operation: Workload::named(workload).context("no such workload")?.operation(),
             clients: 5,
             value_bytes: 8,
             warmup_seconds: 0.0,

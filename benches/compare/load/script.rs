@@ -1,13 +1,14 @@
-//! A workload as bytes: every request is formatted once; an operation only overwrites the keys' digits in it.
+//! An operation as bytes: every request is formatted once; an operation only overwrites the keys' digits in it.
 
 use crate::keyspace::{self, KEY_BYTES};
 use crate::load::scan::Kind;
-use crate::workload::{KeyName, Step, Workload};
+use crate::operation::{A, B, Operation, Step};
 
 /// What a connection sends over and over.
 #[derive(Clone, Debug)]
 pub(crate) struct Script {
     pub(crate) hops: Vec<Hop>,
+    key_count: usize,
 }
 
 /// Requests that leave together.
@@ -16,7 +17,7 @@ pub(crate) struct Hop {
     pub(crate) bytes: Vec<u8>,
     /// What each reply must be.
     pub(crate) expected: Vec<Expected>,
-    /// Where keys stand in `bytes`, and which of an operation's keys; operations of a pipeline count on (0 and 1, 2 and 3, …).
+    /// Where keys stand in `bytes`, and which of the keys drawn; operations of a pipeline count on (0 and 1, 2 and 3, …).
     keys: Vec<(usize, usize)>,
 }
 
@@ -32,22 +33,22 @@ pub(crate) enum Expected {
 }
 
 impl Script {
-    /// The requests of `workload`, writing values of `value_bytes` times the byte `fill`.
-    pub(crate) fn new(workload: &Workload, value_bytes: usize, fill: u8) -> Self {
-        let value = vec![fill; value_bytes];
-        let hops = workload.hops.iter().map(|steps| {
+    /// The requests of `operation`, writing values of `value_bytes` times the byte `fill`.
+    pub(crate) fn new(operation: &Operation, value_bytes: usize, fill: u8) -> Self {
+        let (value, keys) = (vec![fill; value_bytes], operation.key_count());
+        let hops = operation.hops.iter().map(|steps| {
             let mut hop = Hop::default();
-            for operation in 0..workload.pipeline {
-                steps.iter().for_each(|&step| hop.push(step, operation * 2, &value));
+            for index in 0..operation.pipeline {
+                steps.iter().for_each(|&step| hop.push(step, index * keys, &value));
             }
             hop
         });
-        Self { hops: hops.collect() }
+        Self { hops: hops.collect(), key_count: operation.pipeline * keys }
     }
 
     /// How many keys [`Script::aim`] wants.
     pub(crate) fn key_count(&self) -> usize {
-        self.hops.iter().flat_map(|hop| &hop.keys).map(|&(_, index)| index + 1).max().unwrap_or(0).next_multiple_of(2)
+        self.key_count
     }
 
     /// Writes the keys of the next operations into the requests.
@@ -62,11 +63,11 @@ impl Script {
 
 impl Hop {
     fn push(&mut self, step: Step, first_key: usize, value: &[u8]) {
-        let key = |name| Argument::Key(first_key + usize::from(name == KeyName::B));
+        let key = |index| Argument::Key(first_key + index);
         let (arguments, expected): (&[Argument<'_>], _) = match step {
-            Step::Get(name) => (&[Argument::Bytes(b"GET"), key(name)], Expected::Value),
-            Step::Set(name) => (&[Argument::Bytes(b"SET"), key(name), Argument::Bytes(value)], Expected::Status),
-            Step::WatchBoth => (&[Argument::Bytes(b"WATCH"), key(KeyName::A), key(KeyName::B)], Expected::Status),
+            Step::Get(index) => (&[Argument::Bytes(b"GET"), key(index)], Expected::Value),
+            Step::Set(index) => (&[Argument::Bytes(b"SET"), key(index), Argument::Bytes(value)], Expected::Status),
+            Step::WatchBoth => (&[Argument::Bytes(b"WATCH"), key(A), key(B)], Expected::Status),
             Step::Multi => (&[Argument::Bytes(b"MULTI")], Expected::Status),
             Step::Exec => (&[Argument::Bytes(b"EXEC")], Expected::Executed),
         };
@@ -108,9 +109,10 @@ impl Expected {
 #[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use crate::workload::Workload;
 
     fn script(name: &str) -> Script {
-        Script::new(Workload::named(name).unwrap(), 3, b'v')
+        Script::new(&Workload::named(name).unwrap().operation(), 3, b'v')
     }
 
     #[test]
