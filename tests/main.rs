@@ -12,6 +12,7 @@ mod celery;
 mod clients;
 mod command_table;
 mod commands;
+mod configuring;
 mod contention;
 mod deploy;
 mod faults;

@@ -130,30 +130,6 @@ fn weft_answers_like_a_single_server() {
 }
 
 #[test]
-fn a_parameter_about_data_is_set_on_every_shard_and_no_other_is() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
-    let weft = Weft::setup(&shards).set("limits.clients_max", 77).start();
-    let mut client = weft.client();
-    let everywhere = |parameter: &str, value: &str| {
-        for server in shards.servers() {
-            server.client().must_reply(&format!("CONFIG GET {parameter}"), Reply::Array(vec![parameter.into(), value.into()]));
-        }
-    };
-    client.must_ok("CONFIG SET hash-max-listpack-entries 7 maxclients 77 LFU-decay-time 3");
-    everywhere("hash-max-listpack-entries", "7");
-    everywhere("lfu-decay-time", "3");
-    client.must_reply("CONFIG GET hash-max-listpack-entries", Reply::Array(vec!["hash-max-listpack-entries".into(), "7".into()]));
-
-    let failed = |parameter: &str, reason: &str| format!("ERR CONFIG SET failed (possibly related to argument '{parameter}') - {reason}");
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxclients 78", &failed("maxclients", "can't set immutable config"));
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 requirepass x", &failed("requirepass", "can't set protected config"));
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxmemory x", &failed("maxmemory", "argument must be a memory value"));
-    client.must_err("CONFIG SET Nonsense 1", "ERR Unknown option or number of arguments for CONFIG SET - 'Nonsense'");
-    client.must_err("CONFIG SET maxmemory 1 save", "ERR syntax error");
-    everywhere("hash-max-listpack-entries", "7");
-}
-
-#[test]
 fn what_was_called_is_told_of_all_shards_together() {
     let shards = Shards::fixed(Flavor::Redis, 2);
     let weft = Weft::start(&shards);

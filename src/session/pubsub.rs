@@ -11,7 +11,7 @@
 //! the number of receivers as far as it can be known; see [`census`].
 
 pub(super) mod census;
-mod glob;
+pub(super) mod glob;
 pub(super) mod hub;
 
 use std::cell::Cell;
