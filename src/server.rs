@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{Census, ClientRegistry, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
+use crate::session::{Census, ClientRegistry, Monitors, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
 use crate::topology::Topology;
 use crate::txn::Latches;
 
@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) census: Arc<Census>,
+    pub(crate) monitors: Arc<Monitors>,
     pub(crate) tracking: Arc<TrackingTotals>,
     pub(crate) identity: Arc<ServerIdentity>,
     pub(crate) latches: Arc<Latches>,
@@ -71,6 +72,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),
+        monitors: Arc::default(),
         tracking: Arc::new(TrackingTotals::new(config.limits.tracked_keys_max)),
         latches: Arc::default(),
         identity: Arc::new(identity(&config, workers)),

@@ -20,6 +20,7 @@ mod fuzz;
 mod histories;
 mod keyspace;
 mod managing_clients;
+mod monitor;
 mod multi;
 mod operators;
 mod pubsub;

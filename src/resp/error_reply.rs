@@ -101,6 +101,8 @@ pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 pub const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
 /// XREADGROUP waited for a group that was destroyed.
 pub const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
+/// MONITOR between MULTI and EXEC.
+pub const MONITOR_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
 

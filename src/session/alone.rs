@@ -80,7 +80,7 @@ impl Session {
         match pending.spec.handling {
             Handling::Blocking => return self.block(pending).await,
             Handling::Keyed if command::may_wait(pending.spec, &pending.request) => return self.block(pending).await,
-            Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
+            Handling::Transaction if pending.spec.name == "exec" => self.exec(&pending.request).await,
             Handling::Transaction => self.watch(pending).await,
             Handling::Local | Handling::PubSub | Handling::AnyShard => self.alone_local(pending).await,
             Handling::Everywhere | Handling::Keyspace(_) => self.everywhere(pending).await,

@@ -23,6 +23,7 @@ impl Session {
             LocalOutcome::Info(_)
             | LocalOutcome::Config
             | LocalOutcome::Tracking(_)
+            | LocalOutcome::Monitor
             | LocalOutcome::Inquiry(_)
             | LocalOutcome::NotLocal => Step::Alone(pending),
         }
@@ -58,12 +59,14 @@ impl Session {
                 self.watch = None;
                 self.habit = Habit::default();
                 self.subscriptions.clear();
+                self.watching = None;
                 self.tracked.end();
             }
             LocalOutcome::Replied
             | LocalOutcome::Info(_)
             | LocalOutcome::Config
             | LocalOutcome::Tracking(_)
+            | LocalOutcome::Monitor
             | LocalOutcome::Inquiry(_)
             | LocalOutcome::NotLocal => {}
         }
@@ -91,6 +94,7 @@ impl Session {
             LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
             LocalOutcome::Tracking(wish) => self.track(wish).await,
+            LocalOutcome::Monitor => self.monitor().await,
             LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);

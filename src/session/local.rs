@@ -98,6 +98,8 @@ pub enum LocalOutcome {
     Config,
     /// Tell the client of changes, or no longer (`CLIENT TRACKING`), then say OK. Nothing was written.
     Tracking(Wish),
+    /// Show the client what all clients do (`MONITOR`). Nothing was written.
+    Monitor,
     /// Look into the shards' records (`WEFT TXN`). Nothing was written.
     Inquiry(weft::Inquiry),
     /// Not one of these commands. Nothing was written.
@@ -171,6 +173,7 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|kill" => client::kill(call),
         "client|pause" => client::pause(call),
         "client|unpause" => client::unpause(call),
+        "monitor" => LocalOutcome::Monitor,
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         "weft|help" => weft::help(call),
         "weft|txn" => weft::transactions(call),

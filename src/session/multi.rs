@@ -13,6 +13,7 @@ use futures::future::join_all;
 
 use super::client::Queued;
 use super::dispatch::Step;
+use super::monitor::Shown;
 use super::{Mode, Pending, Session, local, pause, rescue, split};
 use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
@@ -31,6 +32,8 @@ pub(super) struct Queue {
     spoiled: bool,
     /// The database that the next command is queued for.
     db: u32,
+    /// What was queued while somebody watched.
+    shown: Vec<Shown>,
 }
 
 /// One queued command.
@@ -62,7 +65,7 @@ impl Queue {
     }
 
     fn new(db: u32) -> Self {
-        Self { elements: Vec::new(), bytes: 0, spoiled: false, db }
+        Self { elements: Vec::new(), bytes: 0, spoiled: false, db, shown: Vec::new() }
     }
 
     /// What EXEC would carry out.
@@ -75,6 +78,16 @@ impl Queue {
             };
             other.into_iter().chain(element.commands().iter().map(|command| (command.spec, &command.request)))
         })
+    }
+
+    /// The database that the next command is queued for.
+    pub(super) fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// `shown` is to be shown to those who watch when it is carried out.
+    pub(super) fn note(&mut self, shown: Shown) {
+        self.shown.push(shown);
     }
 
     /// EXEC will refuse.
@@ -165,6 +178,9 @@ impl Session {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
+                if spec.name == "monitor" {
+                    return Ok(Element::Wrong(error_reply::MONITOR_IN_TRANSACTION.to_owned()));
+                }
                 return Ok(Element::Local(pending));
             }
             Handling::Transaction => return Ok(Element::Unwatch),
@@ -196,15 +212,24 @@ impl Session {
     }
 
     /// Carries out EXEC.
-    pub(super) async fn exec(&mut self) {
-        let Some(queue) = self.leave_multi() else { return };
+    pub(super) async fn exec(&mut self, request: &Request) {
+        let Some(mut queue) = self.leave_multi() else { return };
+        let shown = std::mem::take(&mut queue.shown);
+        let carried_out = self.carry_out_queue(queue).await;
+        self.show_transaction(if carried_out { &shown } else { &[] }, request);
+    }
+
+    /// Carries out what was queued, and answers EXEC; whether it came to that.
+    async fn carry_out_queue(&mut self, queue: Queue) -> bool {
         let watch = self.watch.take();
         let context = Rc::clone(&self.context);
         if let Some(busy) = self.busy(queue.elements.iter().flat_map(Element::shards)).await {
-            return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+            self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+            return false;
         }
         if queue.spoiled {
-            return self.reply(|reply| reply.error(error_reply::EXECABORT));
+            self.reply(|reply| reply.error(error_reply::EXECABORT));
+            return false;
         }
         self.bring_scripts(&queue).await;
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
@@ -224,6 +249,7 @@ impl Session {
             habit.set_broken(matches!(executed, Ok(Executed::WatchBroken)));
             self.habit = habit;
         }
+        let carried_out = matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed));
         match executed {
             Ok(Executed::Replies(replies)) => {
                 self.exec_replies(queue, replies).await;
@@ -236,6 +262,7 @@ impl Session {
                 self.reply(|reply| rescue::transaction(reply, &error));
             }
         }
+        carried_out
     }
 
     /// Sees to it that the scripts which `queue` calls are where it calls them. Once it is carried out it is too late: NOSCRIPT would be
