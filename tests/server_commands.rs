@@ -150,9 +150,39 @@ fn what_was_called_is_told_of_all_shards_together() {
     }
     assert!(told(&mut client, "errorstats").contains("errorstat_WRONGTYPE:count=1\r\n"));
     assert!(!told(&mut client, "").contains("cmdstat_"));
+    client.must_int(&format!("RPUSH l{a} x y"), 2);
+    client.call(&format!("BRPOP l{a} 0"));
+    client.must_bulk(&format!("RPOP l{a}"), "x");
+    let commands = told(&mut client, "commandstats");
+    assert!(commands.contains("cmdstat_brpop:calls=1,") && commands.contains("cmdstat_rpop:calls=1,"), "{commands}");
+    client.must_ok("CONFIG RESETSTAT");
+    client.must_int(&format!("RPUSH l{a} x"), 1);
+    client.call(&format!("BRPOP l{a} 0"));
+    let commands = told(&mut client, "commandstats");
+    assert!(commands.contains("cmdstat_brpop:calls=1,") && !commands.contains("cmdstat_rpop:"), "{commands}");
     client.must_ok("CONFIG RESETSTAT");
     assert!(!told(&mut client, "everything").contains("cmdstat_set"));
     assert!(told(&mut client, "stats").contains("total_error_replies:0\r\n"));
+}
+
+#[test]
+fn memory_is_that_of_all_shards() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let value = "v".repeat(1 << 20);
+    (0..2).for_each(|index| client.must_ok(&["SET", &shards.key_on(index, "k"), &value]));
+    client.must_ok("CONFIG SET maxmemory 1gb");
+    let told = client.call("INFO memory").text().expect("text");
+    let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).map(str::to_owned);
+    let used: u64 = field("used_memory").and_then(|used| used.parse().ok()).expect("a number");
+    assert!(used > 2 << 20, "{told}");
+    assert_eq!(field("maxmemory"), Some((2u64 << 30).to_string()), "{told}");
+    assert_eq!(field("maxmemory_human").as_deref(), Some("2.00G"));
+    let of_shard = shards.servers()[0].client().call("INFO memory").text().expect("text");
+    let allocator = field("mem_allocator").expect("an allocator");
+    assert!(of_shard.contains(&format!("\r\nmem_allocator:{allocator}\r\n")));
+    assert!(client.call("INFO weft").text().expect("text").contains("\r\nprocess_memory:"));
 }
 
 #[test]

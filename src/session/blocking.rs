@@ -287,7 +287,13 @@ impl Context {
         match (route::route(&map, db, spec, &each.request), spec.handling) {
             (Ok(Route::Several(keys)), Handling::Move) => self.transfer(&each.request, &keys, proto).await,
             (Ok(Route::Several(keys)), _) => self.read_streams(spec, &each.request, &keys, proto).await,
-            _ => self.single(&each.request, db, proto, self.is_strict()).await,
+            _ => {
+                let tried = self.single(&each.request, db, proto, self.is_strict()).await;
+                if tried.is_ok() {
+                    self.counts.count_try(spec.name);
+                }
+                tried
+            }
         }
     }
 

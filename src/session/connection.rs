@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use super::dispatch::Step;
-use super::local::info::{self, Facts, Sections, ShardsFacts, Statistics, aggregate_keyspace};
+use super::local::info::{self, Facts, Memory, Sections, ShardsFacts, Statistics, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
 use crate::command::{self, CommandSpec, Flags, Handling};
@@ -107,6 +107,7 @@ impl Session {
     async fn info(&mut self, sections: Sections) {
         let context = Rc::clone(&self.context);
         let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
+        let memory = if sections.contains(Sections::MEMORY) { context.infos(&["INFO", "memory"]).await } else { Vec::new() };
         let statistics = match sections.intersects(Sections::ASKED_FOR_STATISTICS) {
             true => context.statistics().await,
             false => Statistics::default(),
@@ -120,6 +121,7 @@ impl Session {
             cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
+            memory: &Memory::of_shards(&memory),
             keyspace: &keyspace,
             statistics: &statistics,
             now: context.engine.now(),
@@ -163,7 +165,8 @@ impl Context {
         }
         let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));
         let counters = self.metrics.since_reset();
-        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
+        let of_shards = Statistics::of_shards(&texts).without(&self.metrics.tries());
+        of_shards.with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
     }
 
     /// What each shard says to `info`; nothing when one does not answer.

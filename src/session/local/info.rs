@@ -5,6 +5,7 @@
 //! section of its own.
 
 mod keyspace;
+mod memory;
 mod sections;
 mod statistics;
 
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 pub use keyspace::aggregate as aggregate_keyspace;
+pub use memory::Memory;
 pub use sections::Sections;
 pub use statistics::Statistics;
 
@@ -43,6 +45,8 @@ pub struct Facts<'a> {
     pub metrics: &'a Snapshot,
     /// Memory and processor time of the process.
     pub usage: ProcessUsage,
+    /// What the shards use; needed only for [`Sections::MEMORY`].
+    pub memory: &'a Memory,
     /// The databases of all shards, from [`aggregate_keyspace`]; needed only for [`Sections::KEYSPACE`].
     pub keyspace: &'a str,
     /// What was called and what failed; needed only for [`Sections::ASKED_FOR_STATISTICS`].

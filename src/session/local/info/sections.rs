@@ -16,7 +16,7 @@ bitflags! {
         const SERVER = 1;
         /// `# Clients`
         const CLIENTS = 1 << 1;
-        /// `# Memory`
+        /// `# Memory`: for this one the shards must be asked.
         const MEMORY = 1 << 2;
         /// `# Persistence`
         const PERSISTENCE = 1 << 3;
@@ -122,20 +122,26 @@ fn clients(text: &mut Text, facts: &Facts<'_>) {
     text.field("tracking_clients", facts.tracking.clients);
 }
 
-/// Of weft's process; the data is in the shards. `maxmemory` is Redis's 0 for "no limit of its own".
 fn memory(text: &mut Text, facts: &Facts<'_>) {
-    let usage = facts.usage;
-    text.field("used_memory", usage.resident);
-    text.field("used_memory_human", HumanBytes(usage.resident));
-    text.field("used_memory_rss", usage.resident);
-    text.field("used_memory_rss_human", HumanBytes(usage.resident));
-    text.field("used_memory_peak", usage.resident_peak);
-    text.field("used_memory_peak_human", HumanBytes(usage.resident_peak));
+    for (name, figure) in facts.memory.figures() {
+        text.field(name, figure);
+        if TOLD_TO_PEOPLE.contains(&name) {
+            text.field(&format!("{name}_human"), HumanBytes(figure));
+        }
+    }
     text.field("number_of_cached_scripts", facts.cached_scripts);
-    text.field("maxmemory", 0);
-    text.field("maxmemory_human", HumanBytes(0));
+    if let Some(limit) = facts.memory.limit() {
+        text.field("maxmemory", limit);
+        text.field("maxmemory_human", HumanBytes(limit));
+    }
     text.field("maxmemory_policy", &facts.shards.maxmemory_policy);
+    if let Some(allocator) = facts.memory.allocator() {
+        text.field("mem_allocator", allocator);
+    }
 }
+
+/// The figures of memory that Redis tells in larger units as well.
+const TOLD_TO_PEOPLE: [&str; 4] = ["used_memory", "used_memory_rss", "used_memory_peak", "used_memory_scripts"];
 
 /// weft keeps nothing on disk, so nothing is loading, saving or failing to; what changes is in the shards.
 fn persistence(text: &mut Text, facts: &Facts<'_>) {
@@ -189,6 +195,10 @@ fn weft(text: &mut Text, facts: &Facts<'_>) {
     text.field("topology", facts.shards.topology);
     text.field("shards", facts.shards.count);
     text.field("workers", facts.server.workers);
+    text.field("process_memory", facts.usage.resident);
+    text.field("process_memory_human", HumanBytes(facts.usage.resident));
+    text.field("process_memory_peak", facts.usage.resident_peak);
+    text.field("process_memory_peak_human", HumanBytes(facts.usage.resident_peak));
     for &(name, counters) in WEFT_COUNTERS {
         text.field(name, counters.iter().map(|&counter| metrics[counter]).sum::<u64>());
     }

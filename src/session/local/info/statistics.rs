@@ -1,8 +1,8 @@
 //! `# Commandstats`, `# Errorstats` and the number of changes, out of those of all shards.
 //!
 //! What a shard carries out it counts itself, the commands that scripts call among them, and tells with the time it took: those are
-//! added up. What never reaches a shard as it is (MULTI, BLPOP, PING) or reaches several (FLUSHALL) weft counts. A shard
-//! also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made. Errors
+//! added up. What never reaches a shard as it is (MULTI, BLPOP, PING) or reaches several (FLUSHALL) weft counts; the RPOP that it tries in
+//! place of a BRPOP it takes off. A shard also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made. Errors
 //! weft counts as it answers them, by the codes that it knows; the others, which scripts make up, it has from the shards.
 
 use std::collections::BTreeMap;
@@ -60,6 +60,18 @@ impl Statistics {
         self
     }
 
+    /// Without the calls that weft has made itself, to carry out others.
+    #[must_use]
+    pub fn without(mut self, tries: &BTreeMap<&'static str, u64>) -> Self {
+        for (name, tries) in tries {
+            if let Some(command) = self.commands.get_mut(*name) {
+                command.calls = command.calls.saturating_sub(*tries);
+            }
+        }
+        self.commands.retain(|_, command| command.calls + command.rejected + command.failed > 0);
+        self
+    }
+
     /// With the errors that weft has answered in place of the shards' own count: those that `known` says it tells apart.
     #[must_use]
     pub fn with_errors<'a>(mut self, errors: impl Iterator<Item = (&'a str, u64)>, known: impl Fn(&str) -> bool) -> Self {
@@ -107,13 +119,14 @@ mod tests {
     #[test]
     fn shards_are_added_up_and_what_weft_counts_replaces_their_count() {
         let sum = Statistics::of_shards(&[ONE, OTHER]).with_own(&BTreeMap::from([("blpop", 4)]), |name| name == "multi");
+        let sum = sum.without(&BTreeMap::from([("set", 1), ("rpop", 9)]));
         let sum = sum.with_errors([("ERR", 3), ("LOCKWAIT", 2), ("OTHER", 1)].into_iter(), |code| !["MINE", "OTHER"].contains(&code));
         let fields: Vec<String> = sum.command_fields().chain(sum.error_fields()).map(|(name, value)| format!("{name}:{value}")).collect();
         assert_eq!(
             fields,
             [
                 "cmdstat_blpop:calls=4,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
-                "cmdstat_set:calls=3,usec=12,usec_per_call=4.00,rejected_calls=1,failed_calls=1",
+                "cmdstat_set:calls=2,usec=12,usec_per_call=6.00,rejected_calls=1,failed_calls=1",
                 "errorstat_ERR:count=3",
                 "errorstat_LOCKWAIT:count=2",
                 "errorstat_MINE:count=1"
