@@ -11,7 +11,7 @@ use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
 use super::tracking::Turn;
-use super::{Mode, Pending, Session, dispatch, pubsub, rescue, split};
+use super::{Mode, Pending, Session, blocking, dispatch, pubsub, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
@@ -119,7 +119,11 @@ impl Session {
                     None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
                 };
             }
-            (Ok(Route::Several(keys)), Handling::Move) => return self.deliver(context.transfer(&request, &keys, proto).await),
+            (Ok(Route::Several(keys)), Handling::Move) => {
+                let result = context.transfer(&request, &keys, proto).await;
+                context.serve(blocking::written(&request, &keys)).await;
+                return self.deliver(result);
+            }
             (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
                 return self.deliver(context.read_streams(spec, &request, &keys, proto).await);
             }
@@ -139,7 +143,7 @@ impl Session {
                     Handling::Script => self.script(routed.clone(), proto, strict).await,
                     _ => context.engine.single(routed.clone(), proto, strict).await,
                 };
-                context.ring(&routed);
+                context.serve(blocking::brought(&routed)).await;
                 result
             }
             None => Err(ExecError::Unreachable),

@@ -64,6 +64,9 @@ impl Session {
 
     fn send(&mut self, routed: Routed, mode: Mode) -> Step {
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if write && self.context.serves(&routed) {
+            return Step::Alone(routed.into());
+        }
         if write {
             // Perhaps too early: who is woken by it looks again after a moment.
             self.context.ring(&routed);

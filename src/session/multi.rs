@@ -14,7 +14,7 @@ use futures::future::join_all;
 use super::client::Queued;
 use super::dispatch::Step;
 use super::monitor::Shown;
-use super::{Mode, Pending, Session, local, pause, rescue, split};
+use super::{Mode, Pending, Session, blocking, local, pause, rescue, split};
 use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::{Request, error_reply};
@@ -240,7 +240,7 @@ impl Session {
             let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
             let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
             if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-                commands.iter().for_each(|command| context.ring(command));
+                context.serve(commands.iter().flat_map(blocking::brought)).await;
                 commands.iter().for_each(|command| context.scripts.note(command.spec.name, &command.request));
             }
             executed
