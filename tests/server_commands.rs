@@ -113,6 +113,26 @@ fn weft_answers_like_a_single_server() {
     client.must_bulk("ACL WHOAMI", "default");
     client.must_reply("ACL USERS", Reply::Array(vec!["default".into()]));
     client.must_reply("ACL LIST", Reply::Array(vec!["user default on nopass sanitize-payload ~* &* +@all".into()]));
+    let user = |flags: &[&str]| {
+        let value = |text: &str| Reply::from(text);
+        let flags = Reply::array(flags.iter().copied());
+        let all = [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")].into_iter().flat_map(|(name, all)| [value(name), value(all)]);
+        let head = [value("flags"), flags, value("passwords"), Reply::Array(vec![])];
+        Reply::Array(head.into_iter().chain(all).chain([value("selectors"), Reply::Array(vec![])]).collect())
+    };
+    client.must_reply("ACL GETUSER default", user(&["on", "nopass"]));
+    client.must_nil("ACL GETUSER nobody");
+    client.must_ok("ACL DRYRUN default GET k");
+    client.must_err("ACL DRYRUN default GET", "ERR wrong number of arguments for 'get' command");
+    client.must_err("ACL DRYRUN default NONSENSE", "ERR Command 'NONSENSE' not found");
+    client.must_err("ACL DRYRUN nobody GET k", "ERR User 'nobody' not found");
+    client.must_reply("ACL LOG", Reply::Array(vec![]));
+    client.must_ok("ACL LOG RESET");
+    client.must_err("ACL LOG x", "ERR value is not an integer or out of range");
+    client.must_int("ACL DELUSER nobody", 0);
+    client.must_err("ACL DELUSER nobody default", "ERR The 'default' user cannot be removed");
+    client.must_err("ACL SAVE", "ERR This Redis instance is not configured to use an ACL file.");
+    client.must_err("ACL SETUSER bob on", "ERR 'acl|setuser' is refused by weft: there is one user");
     assert!(client.call("ACL CAT").items().expect("categories").contains(&"keyspace".into()));
     client.must_reply("MODULE LIST", Reply::Array(vec![]));
     client.must_err("MODULE LOAD x", "ERR MODULE command not allowed.");

@@ -164,7 +164,7 @@ const fn same(one: &str, other: &str) -> bool {
 }
 
 const CLIENTS: Handling = Handling::Later("what only some servers have");
-const USERS: Handling = Handling::Later("access control lists");
+const USERS: Handling = Handling::Refused("there is one user, set by weft's file");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
 const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
@@ -219,7 +219,8 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (CONFIGURATION, &["config|rewrite"]),
     (DEBUG, &["debug"]),
     (CLIENTS, &["client|capa", "client|import-source"]),
-    (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
+    (Handling::Local, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save"]),
+    (USERS, &["acl|setuser"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),
     (CLUSTER, &["cluster|failover", "cluster|flushslot", "cluster|flushslots", "cluster|forget", "cluster|getkeysinslot"]),
