@@ -14,6 +14,9 @@ pub const SLOT_COUNT: u16 = 16384;
 pub struct Slot(u16);
 
 impl Slot {
+    /// The slot numbered zero.
+    pub const FIRST: Self = Self(0);
+
     /// The slot that `key` belongs to, honouring a hash tag.
     pub fn of(key: &[u8]) -> Self {
         Self(CRC.checksum(hash_tag(key)) % SLOT_COUNT)

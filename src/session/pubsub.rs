@@ -1,14 +1,14 @@
 //! SUBSCRIBE, PUBLISH and their kin.
 //!
 //! A worker listens to each shard on one connection, whoever wants to hear what ([`hub`]); a client's subscription is an entry there. It
-//! is confirmed to the client when the shard has confirmed it, so whatever any proxy publishes after the confirmation is heard.
-//! Messages on one channel come in the order in which they were published; those on channels of different shards in any order.
-//! They go between the replies of a client, never into one; a client that does not read them is disconnected when more than
-//! `client_output_bytes_max` wait for it.
+//! is confirmed to the client when the shard has confirmed it, so whatever any proxy publishes after the confirmation is heard; so is its
+//! end. All messages are published at one shard and come in one order, whatever their channels; those on shard channels (SPUBLISH) are
+//! spread over the shards, each channel's in order. They go between the replies of a client, never into one; a client that does not
+//! read them is disconnected when more than `client_output_bytes_max` wait for it.
 //!
-//! PUBLISH goes to the shard that the channel belongs to, after everything that the client wrote before it: who is told of a change
-//! finds it. Queued in a transaction it is sent when the transaction has been carried out, and not at all if that fails. Its reply is
-//! the number of receivers as far as it can be known; see [`census`].
+//! PUBLISH goes out after everything that the client wrote before it: who is told of a change finds it. Queued in a transaction it is sent
+//! when the transaction has been carried out, and not at all if that fails. Its reply is the number of receivers as far as it can be
+//! known; see [`census`].
 
 pub(super) mod census;
 pub(super) mod glob;
@@ -19,8 +19,9 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 
-use self::hub::{Hub, Listener, home};
+use self::hub::{Hub, Listener, home_slot};
 use super::client;
 use super::dispatch::Step;
 use super::window::{Lane, Shape, Window};
@@ -28,7 +29,6 @@ use super::{Context, Pending, Session};
 use crate::command::{CommandSpec, Keys};
 use crate::resp::{Proto, ReplyWriter, Request, Value, error_reply};
 use crate::route::{Place, Routed};
-use crate::slot::Slot;
 use crate::topology::Mode;
 use crate::txn::ExecError;
 use crate::upstream::{ReplySink, Topic, TopicKind};
@@ -66,21 +66,24 @@ impl Subscriptions {
         self.listener.listens.set(false);
     }
 
-    /// Takes over a hold on `topic`.
-    fn add(&mut self, topic: &Topic) {
+    /// Takes over a hold on `topic`; tells what the client listens to now.
+    fn add(&mut self, topic: &Topic) -> client::Subscriptions {
         if self.topics.insert(topic.clone()) {
             self.hub.join(topic, &self.listener);
         } else {
             self.hub.release(topic);
         }
         self.listener.listens.set(true);
+        self.count()
     }
 
-    fn remove(&mut self, topic: &Topic) {
+    /// Gives `topic` up; tells what the client listens to now.
+    fn remove(&mut self, topic: &Topic) -> client::Subscriptions {
         if self.topics.remove(topic) {
             self.hub.leave(topic, &self.listener);
         }
         self.listener.listens.set(!self.topics.is_empty());
+        self.count()
     }
 
     fn of(&self, kind: TopicKind) -> impl Iterator<Item = &Topic> {
@@ -119,9 +122,6 @@ impl Session {
         match pending.spec.name {
             "publish" => self.publish(TopicKind::Channel, pending),
             "spublish" => self.publish(TopicKind::Shard, pending),
-            "unsubscribe" => self.unsubscribe(TopicKind::Channel, &pending.request),
-            "punsubscribe" => self.unsubscribe(TopicKind::Pattern, &pending.request),
-            "sunsubscribe" => self.unsubscribe(TopicKind::Shard, &pending.request),
             _ => Step::Alone(pending),
         }
     }
@@ -134,9 +134,9 @@ impl Session {
             "subscribe" => return self.subscribe(TopicKind::Channel, &request).await,
             "psubscribe" => return self.subscribe(TopicKind::Pattern, &request).await,
             "ssubscribe" => return self.subscribe(TopicKind::Shard, &request).await,
-            "unsubscribe" => return drop(self.unsubscribe(TopicKind::Channel, &request)),
-            "punsubscribe" => return drop(self.unsubscribe(TopicKind::Pattern, &request)),
-            "sunsubscribe" => return drop(self.unsubscribe(TopicKind::Shard, &request)),
+            "unsubscribe" => return self.unsubscribe(TopicKind::Channel, &request).await,
+            "punsubscribe" => return self.unsubscribe(TopicKind::Pattern, &request).await,
+            "sunsubscribe" => return self.unsubscribe(TopicKind::Shard, &request).await,
             "publish" => context.publish(TopicKind::Channel, spec, &request, proto).await,
             "spublish" => context.publish(TopicKind::Shard, spec, &request, proto).await,
             "pubsub|channels" | "pubsub|shardchannels" => context.channels(&request, proto).await,
@@ -154,9 +154,9 @@ impl Session {
         }
         let topic = Topic { kind, name: request.arg_bytes(1) };
         let context = &self.context;
-        let Some(place) = context.place_of(&topic.name) else { return self.refuse(error_reply::CLUSTERDOWN_SLOT) };
+        let Some(place) = context.place_of(&topic) else { return self.refuse(error_reply::CLUSTERDOWN_SLOT) };
         let Some(node) = context.upstreams.primary(place.shard) else { return self.refuse(error_reply::UPSTREAM_UNAVAILABLE) };
-        let shape = Shape::Published { excess: context.excess_receivers(&topic, place) };
+        let shape = Shape::Published { excess: context.hub.census().excess_receivers(&topic) };
         let ticket = self.window.push(shape, place, Lane::Read, request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         node.shared(0, self.client.proto()).send(sink, ticket, shape.frames(), |out| out.extend_from_slice(request.bytes()));
@@ -174,29 +174,30 @@ impl Session {
             return self.reply(|reply| reply.error(error_reply::UPSTREAM_UNAVAILABLE));
         }
         for topic in &topics {
-            self.subscriptions.add(topic);
-            self.tell(kind, SUBSCRIBED, Some(&topic.name));
+            let count = self.subscriptions.add(topic);
+            self.tell(kind, SUBSCRIBED, Some(&topic.name), count);
         }
     }
 
-    fn unsubscribe(&mut self, kind: TopicKind, request: &Request) -> Step {
+    async fn unsubscribe(&mut self, kind: TopicKind, request: &Request) {
         let topics: Vec<Topic> = match request.argc() {
             1 => self.subscriptions.of(kind).cloned().collect(),
             argc => (1..argc).map(|index| Topic { kind, name: request.arg_bytes(index) }).collect(),
         };
+        let counts: Vec<client::Subscriptions> = topics.iter().map(|topic| self.subscriptions.remove(topic)).collect();
+        // A shard that does not answer has nobody to tell anything to.
+        let hub = Rc::clone(&self.context.hub);
+        let _ = tokio::time::timeout(self.context.config.upstream.reply_timeout, hub.settled(&topics)).await;
         if topics.is_empty() {
-            self.tell(kind, UNSUBSCRIBED, None);
+            self.tell(kind, UNSUBSCRIBED, None, self.subscriptions.count());
         }
-        for topic in &topics {
-            self.subscriptions.remove(topic);
-            self.tell(kind, UNSUBSCRIBED, Some(&topic.name));
+        for (topic, count) in topics.iter().zip(counts) {
+            self.tell(kind, UNSUBSCRIBED, Some(&topic.name), count);
         }
-        Step::Sent
     }
 
-    /// Confirms that the client listens to `name`, or no longer does.
-    fn tell(&mut self, kind: TopicKind, words: [&str; 3], name: Option<&[u8]>) {
-        let count = self.subscriptions.count();
+    /// Confirms that the client listens to `name`, or no longer does, and to how many others it does.
+    fn tell(&mut self, kind: TopicKind, words: [&str; 3], name: Option<&[u8]>, count: client::Subscriptions) {
         self.client.profile.subscriptions = count;
         self.client.publish();
         let (word, left) = match kind {
@@ -220,24 +221,18 @@ const SUBSCRIBED: [&str; 3] = ["subscribe", "psubscribe", "ssubscribe"];
 const UNSUBSCRIBED: [&str; 3] = ["unsubscribe", "punsubscribe", "sunsubscribe"];
 
 impl Context {
-    /// Where messages on the channel `name` are published.
-    fn place_of(&self, name: &[u8]) -> Option<Place> {
+    /// Where messages on `topic` are published.
+    fn place_of(&self, topic: &Topic) -> Option<Place> {
         let map = self.upstreams.map();
-        let slot = Slot::of(name);
+        let slot = home_slot(topic);
         Some(Place { slot: (map.mode() == Mode::Cluster).then_some(slot), shard: map.owner(slot)?, db: 0 })
-    }
-
-    /// How many more clients receive a message on `channel` than the shard at `place` tells.
-    fn excess_receivers(&self, channel: &Topic, place: Place) -> i64 {
-        let map = self.upstreams.map();
-        self.hub.census().excess_receivers(channel, |pattern| home(&map, pattern).is_none_or(|shard| shard == place.shard))
     }
 
     async fn publish(&self, kind: TopicKind, spec: &'static CommandSpec, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
         let topic = Topic { kind, name: request.arg_bytes(1) };
-        let place = self.place_of(&topic.name).ok_or(ExecError::Unreachable)?;
+        let place = self.place_of(&topic).ok_or(ExecError::Unreachable)?;
         let routed = Routed { spec, request: request.clone(), place, keys: Keys::new() };
-        let excess = self.excess_receivers(&topic, place);
+        let excess = self.hub.census().excess_receivers(&topic);
         self.engine.single(routed, proto, false).await.map(|reply| add(&reply, excess))
     }
 
@@ -255,40 +250,37 @@ impl Context {
         }))
     }
 
-    /// How many listen to each of the names in the request.
+    /// How many listen to each of the names in the request: told by the shard that each is published at.
     async fn subscribers(&self, kind: TopicKind, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
-        let replies = self.engine.every_shard(request, 0, Proto::Resp2).await?;
-        let mut counts = vec![0; request.argc() - 2];
-        for reply in &replies {
-            let value = Value::parse(reply).map_err(|_| ExecError::Unreachable)?;
-            let items = value.items().ok_or_else(|| ExecError::Refused(reply.clone()))?;
-            let told = items.chunks_exact(2).map(|pair| pair[1].integer().unwrap_or(0));
-            counts.iter_mut().zip(told).for_each(|(count, told)| *count += told);
-        }
+        let topics: Vec<Topic> = (2..request.argc()).map(|index| Topic { kind, name: request.arg_bytes(index) }).collect();
+        let replies = join_all(topics.iter().map(async |topic| {
+            let question = Request::new(&[request.arg(0), request.arg(1), &topic.name]);
+            let reply = self.ask(topic, &question).await?;
+            let count = reply.items().and_then(|items| items.get(1)?.integer());
+            count.ok_or(ExecError::Unreachable).map(|count| count + self.hub.census().excess(topic))
+        }));
+        let counts = replies.await.into_iter().collect::<Result<Vec<i64>, ExecError>>()?;
         Ok(written(proto, |reply| {
             reply.array(counts.len() * 2);
-            for (index, count) in counts.iter().enumerate() {
-                let topic = Topic { kind, name: request.arg_bytes(index + 2) };
+            for (topic, count) in topics.iter().zip(&counts) {
                 reply.bulk(&topic.name);
-                reply.integer(count + self.hub.census().excess(&topic));
+                reply.integer(*count);
             }
         }))
     }
 
-    /// How many different patterns are listened to: static shards know all of them each, the nodes of a cluster each their own and those
-    /// that are listened to everywhere. What is counted for every node is known of this process only.
+    /// How many different patterns are listened to.
     async fn patterns(&self, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
-        let replies = self.engine.every_shard(request, 0, Proto::Resp2).await?;
-        let counts = replies.iter().filter_map(|reply| Value::parse(reply).ok()?.integer());
-        let map = self.upstreams.map();
-        let count = match map.mode() {
-            Mode::Static => counts.max().unwrap_or(0),
-            Mode::Cluster => {
-                let everywhere = self.hub.census().topics(|topic| topic.kind == TopicKind::Pattern && home(&map, topic).is_none());
-                counts.sum::<i64>() - (everywhere * replies.len().saturating_sub(1)) as i64
-            }
-        };
+        let any = Topic { kind: TopicKind::Pattern, name: Bytes::new() };
+        let count = self.ask(&any, request).await?.integer().ok_or(ExecError::Unreachable)?;
         Ok(written(proto, |reply| reply.integer(count)))
+    }
+
+    /// Puts a question about `topic` to the shard that it is published at.
+    async fn ask(&self, topic: &Topic, question: &Request) -> Result<Value, ExecError> {
+        let shard = self.upstreams.map().owner(home_slot(topic)).ok_or(ExecError::Unreachable)?;
+        let reply = self.engine.one_shard(shard, question, 0, Proto::Resp2).await?;
+        Value::parse(&reply).map_err(|_| ExecError::Unreachable)
     }
 }
 

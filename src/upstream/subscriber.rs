@@ -40,7 +40,7 @@ pub trait MessageSink {
     /// A message on `topic` that `from` heard, in the form of RESP2: an array of `message`, channel, text, or of `pmessage`, pattern,
     /// channel, text.
     fn message(&self, from: &Subscriber, topic: &Topic, frame: &Bytes);
-    /// The server has confirmed a subscription.
+    /// The server has confirmed a subscription or its end, or the connection is lost and what it was to confirm with it.
     fn confirmed(&self);
     /// The server has refused a subscription, or given one up: its topology has changed, or it lacks a permission.
     fn refused(&self);
@@ -84,6 +84,11 @@ impl Subscriber {
     pub fn is_listening(&self, topic: &Topic) -> bool {
         let topics = self.topics.borrow();
         self.wire.is_connected() && topics.get(topic).is_some_and(|wish| wish.wanted && wish.outstanding == 0)
+    }
+
+    /// Whether the server has confirmed everything that it was asked about `topic`, or no longer can.
+    pub fn is_settled(&self, topic: &Topic) -> bool {
+        !self.wire.is_connected() || self.topics.borrow().get(topic).is_none_or(|wish| wish.outstanding == 0)
     }
 
     /// Ends the connection for good.
@@ -175,7 +180,9 @@ impl Listens for Subscriber {
         understood
     }
 
-    fn end(&self) {}
+    fn end(&self) {
+        self.sink.confirmed();
+    }
 }
 
 impl Topic {

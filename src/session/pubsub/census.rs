@@ -36,21 +36,16 @@ impl Census {
         self.lock().get(topic).map_or(0, |count| count.clients - count.workers)
     }
 
-    /// What is to be added to the number of receivers of a message on `channel` that a shard tells; `counts` says whether that shard also
-    /// counts those who listen to a pattern.
-    pub(super) fn excess_receivers(&self, channel: &Topic, counts: impl Fn(&Topic) -> bool) -> i64 {
+    /// What is to be added to the number of receivers of a message on `channel` that a shard tells.
+    pub(super) fn excess_receivers(&self, channel: &Topic) -> i64 {
         let all = self.lock();
-        let direct = all.get(channel).map_or(0, |count| count.clients - count.workers);
+        let excess = |count: &Count| count.clients - count.workers;
+        let direct = all.get(channel).map_or(0, excess);
         if channel.kind != TopicKind::Channel {
             return direct;
         }
         let patterns = all.iter().filter(|(topic, _)| topic.kind == TopicKind::Pattern && glob::matches(&topic.name, &channel.name));
-        direct + patterns.map(|(topic, count)| count.clients - if counts(topic) { count.workers } else { 0 }).sum::<i64>()
-    }
-
-    /// How many of the topics that somebody listens to are `such`.
-    pub(super) fn topics(&self, such: impl Fn(&Topic) -> bool) -> usize {
-        self.lock().keys().filter(|topic| such(topic)).count()
+        direct + patterns.map(|(_, count)| excess(count)).sum::<i64>()
     }
 
     fn change(&self, topic: &Topic, change: impl FnOnce(&mut Count)) {
@@ -83,8 +78,7 @@ mod tests {
             census.workers(topic, workers);
         }
         assert_eq!(census.excess(&channel), 1);
-        assert_eq!(census.excess_receivers(&channel, |_| true), 1 + 4);
-        assert_eq!(census.excess_receivers(&channel, |_| false), 1 + 5);
+        assert_eq!(census.excess_receivers(&channel), 1 + 4);
         census.clients(&channel, -3);
         census.workers(&channel, -2);
         assert_eq!(census.excess(&channel), 0);

@@ -1,10 +1,11 @@
 //! The worker's switchboard: which of its clients listen to what, and on which shards the worker listens for them.
 //!
-//! A channel belongs to the shard that has the slot of its name, so that every proxy publishes and listens at the same place. On static
-//! shards a pattern is listened to everywhere, since channels that match it may be anywhere; each message is published on one shard, and
-//! so arrives once. The nodes of a cluster tell each other of messages; there one node is enough. Notifications about keys are
-//! published where the key is, and told to nobody: what begins with `__key`, and a pattern that such a name may match, is listened to on
-//! every shard in either mode. Of all else that such a pattern hears in a cluster one node is believed, its *teller*.
+//! Every proxy publishes and listens at one shard, the *post*: so messages on whatever channels have one order, that of one server, and
+//! none depends on what the nodes of a cluster tell each other. What one shard cannot carry goes on shard channels (SPUBLISH), each of
+//! which belongs to the shard that has the slot of its name.
+//!
+//! Notifications about keys are published where the key is, and told to nobody: what begins with `__key`, and a pattern that such a name
+//! may match, is listened to on every shard. Of all else that such a pattern hears the post alone is believed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use crate::resp::{Proto, elements};
 use crate::route::INTERNAL_PREFIX;
 use crate::session::window::Window;
 use crate::slot::Slot;
-use crate::topology::{Mode, ShardId, SlotMap, Topology};
+use crate::topology::Topology;
 use crate::upstream::{MessageSink, Subscriber, Topic, TopicKind, Upstreams};
 
 /// Everything that one worker's clients listen to.
@@ -43,8 +44,8 @@ struct Entry {
     holders: usize,
     listeners: Vec<Rc<Listener>>,
     homes: Vec<Rc<Subscriber>>,
-    /// The one home that tells of what all of them hear.
-    teller: Option<Rc<Subscriber>>,
+    /// The one home that is believed, but for notifications about keys.
+    post: Option<Rc<Subscriber>>,
 }
 
 /// A client as those know it who tell it something: its session holds the other end.
@@ -81,7 +82,7 @@ impl Hub {
         entry.holders += 1;
         if entry.holders == 1 {
             self.census.workers(topic, 1);
-            (entry.homes, entry.teller) = self.subscribers(topic);
+            (entry.homes, entry.post) = self.subscribers(topic);
             entry.homes.iter().for_each(|home| home.listen(topic));
         }
     }
@@ -129,31 +130,41 @@ impl Hub {
         .await;
     }
 
+    /// Ready when the shards have confirmed that nobody listens to `topics` any more, as far as nobody does, or cannot be asked.
+    pub(super) async fn settled(&self, topics: &[Topic]) {
+        poll_fn(|cx| {
+            let is_settled = |topic| self.subscribers(topic).0.iter().all(|home| home.is_settled(topic));
+            if topics.iter().all(is_settled) {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
     /// Listens elsewhere to what belongs elsewhere under the current topology.
     pub fn follow_topology(&self) {
         for (topic, entry) in &mut *self.entries.borrow_mut() {
-            let (homes, teller) = self.subscribers(topic);
+            let (homes, post) = self.subscribers(topic);
             let is_in = |homes: &[Rc<Subscriber>], home| homes.iter().any(|other| Rc::ptr_eq(other, home));
             entry.homes.iter().filter(|home| !is_in(&homes, home)).for_each(|home| home.ignore(topic));
             homes.iter().filter(|home| !is_in(&entry.homes, home)).for_each(|home| home.listen(topic));
-            (entry.homes, entry.teller) = (homes, teller);
+            (entry.homes, entry.post) = (homes, post);
         }
         self.wake();
     }
 
-    /// Where to listen to `topic`, and the teller if it needs one.
+    /// Where to listen to `topic`, and the post if others are listened to as well.
     fn subscribers(&self, topic: &Topic) -> (Vec<Rc<Subscriber>>, Option<Rc<Subscriber>>) {
         let Some(me) = self.me.upgrade() else { return Default::default() };
         let sink: Rc<dyn MessageSink> = me;
-        let map = self.upstreams.map();
-        let subscriber = |shard| Some(self.upstreams.primary(shard)?.subscriber(&sink));
-        match home(&map, topic) {
-            Some(shard) => (subscriber(shard).into_iter().collect(), None),
-            None => {
-                let homes = self.upstreams.primaries().iter().map(|node| node.subscriber(&sink)).collect();
-                let tells = map.mode() == Mode::Cluster && !topic.name.starts_with(NOTIFICATIONS);
-                (homes, map.owner(Slot::of(&topic.name)).filter(|_| tells).and_then(subscriber))
-            }
+        let home = self.upstreams.map().owner(home_slot(topic)).and_then(|shard| self.upstreams.primary(shard));
+        let home = home.map(|node| node.subscriber(&sink));
+        if may_be_notified(topic) {
+            (self.upstreams.primaries().iter().map(|node| node.subscriber(&sink)).collect(), home)
+        } else {
+            (home.into_iter().collect(), None)
         }
     }
 
@@ -162,14 +173,21 @@ impl Hub {
     }
 }
 
-/// The shard at which `topic` is published and listened to; `None` where it is listened to on every shard.
-pub(super) fn home(map: &SlotMap, topic: &Topic) -> Option<ShardId> {
-    let everywhere = match topic.kind {
+/// The slot whose owner is the shard at which `topic` is published.
+pub(super) fn home_slot(topic: &Topic) -> Slot {
+    match topic.kind {
+        TopicKind::Channel | TopicKind::Pattern => Slot::FIRST,
+        TopicKind::Shard => Slot::of(&topic.name),
+    }
+}
+
+/// Whether servers may tell of changes of their keys on `topic`.
+fn may_be_notified(topic: &Topic) -> bool {
+    match topic.kind {
         TopicKind::Channel => topic.name.starts_with(NOTIFICATIONS),
-        TopicKind::Pattern => map.mode() == Mode::Static || may_match_notifications(&topic.name),
+        TopicKind::Pattern => may_match_notifications(&topic.name),
         TopicKind::Shard => false,
-    };
-    if everywhere { None } else { map.owner(Slot::of(&topic.name)) }
+    }
 }
 
 /// What the channels begin with on which a server tells of changes of its keys.
@@ -183,15 +201,15 @@ fn may_match_notifications(pattern: &[u8]) -> bool {
 }
 
 impl Entry {
-    /// Whether what `from` heard is news: not if the teller tells it too.
+    /// Whether what `from` heard is news: not if the post tells it too.
     fn believes(&self, from: &Subscriber, frame: &Bytes) -> bool {
-        let Some(teller) = &self.teller else { return true };
+        let Some(post) = &self.post else { return true };
         let is_notification = || {
             let parts = elements(frame).ok().flatten().unwrap_or_default();
             let channel = parts.get(2).and_then(|channel| channel.splitn(2, |byte| *byte == b'\n').nth(1));
             channel.is_some_and(|channel| channel.starts_with(NOTIFICATIONS))
         };
-        std::ptr::eq(Rc::as_ptr(teller), from) || is_notification()
+        std::ptr::eq(Rc::as_ptr(post), from) || is_notification()
     }
 }
 
