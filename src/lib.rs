@@ -55,6 +55,7 @@
 //! | where does an error text come from? | [`resp::error_reply`], chosen in `session/rescue.rs` |
 //! | what is the default of a setting? | [`config`] |
 //! | who is told that a key has changed? | `session/tracking.rs` |
+//! | who is shown what clients do? | `session/monitor.rs` |
 //! | what is counted? | [`metrics`] |
 
 pub mod cli;

@@ -186,6 +186,30 @@ fn what_was_called_is_told_of_all_shards_together() {
 }
 
 #[test]
+fn every_shard_saves_what_it_has() {
+    for mode in Mode::ALL {
+        let mut shards = Shards::start(mode, Flavor::Redis, 2);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        let keys = [0, 1].map(|index| shards.key_on(index, "k"));
+        keys.iter().for_each(|key| client.must_ok(&format!("SET {key} saved")));
+        client.must_ok("SAVE");
+        keys.iter().for_each(|key| client.must_ok(&format!("SET {key} lost")));
+        let saves: Vec<Reply> = shards.servers().iter().map(|server| server.client().call("LASTSAVE")).collect();
+        assert!(saves.contains(&client.call("LASTSAVE")), "{saves:?}");
+        assert!(client.call("INFO persistence").text().expect("text").contains("rdb_last_bgsave_status:ok\r\n"));
+        (0..2).for_each(|index| shards.server(index).restart());
+        for key in keys {
+            eventually(PATIENCE, "the shard is back", || client.call(&format!("GET {key}")) == "saved".into());
+        }
+        client.must_reply("BGSAVE", Reply::Simple("Background saving started".into()));
+        eventually(PATIENCE, "they have saved", || {
+            client.call("INFO persistence").text().expect("text").contains("rdb_bgsave_in_progress:0\r\n")
+        });
+    }
+}
+
+#[test]
 fn memory_is_that_of_all_shards() {
     let shards = Shards::fixed(Flavor::Redis, 2);
     let weft = Weft::start(&shards);

@@ -167,7 +167,6 @@ const CLIENTS: Handling = Handling::Later("what only some servers have");
 const USERS: Handling = Handling::Refused("there is one user, set by weft's file");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
-const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
 const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replication");
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
 const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
@@ -205,7 +204,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Everywhere, &["script|exists", "script|flush", "script|kill", "script|load"]),
     (Handling::Everywhere, &["function|delete", "function|flush", "function|kill", "function|load", "function|restore", "function|stats"]),
     (Handling::Everywhere, &["slowlog|get", "slowlog|len", "slowlog|reset", "latency|reset"]),
-    (Handling::Everywhere, &["wait", "waitaof"]),
+    (Handling::Everywhere, &["wait", "waitaof", "save", "bgsave", "bgrewriteaof", "lastsave"]),
     (Handling::Everywhere, &["commandlog|get", "commandlog|len", "commandlog|reset"]),
     (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
@@ -231,7 +230,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (CLUSTER, &["cluster|syncslots", "clusterscan", "asking", "readonly", "readwrite"]),
     (TOPOLOGY, &["migrate", "restore-asking", "failover"]),
     (REPLICATION, &["replicaof", "slaveof", "replconf", "psync", "sync"]),
-    (PERSISTENCE, &["save", "bgsave", "bgrewriteaof", "lastsave"]),
     (MODULES, &["module|load", "module|loadex", "module|unload"]),
     (PROCESS, &["shutdown"]),
 ];

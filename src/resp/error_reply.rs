@@ -101,6 +101,8 @@ pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 pub const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
 /// XREADGROUP waited for a group that was destroyed.
 pub const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
+/// SAVE that a shard has not brought to an end.
+pub const SAVE_FAILED: &str = "ERR a shard could not write its snapshot; see its log";
 /// ACL LOAD or SAVE of a server whose users are in no file.
 pub const ACL_WITHOUT_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the \
      ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the \

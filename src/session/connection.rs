@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use super::dispatch::Step;
-use super::local::info::{self, Facts, Memory, Sections, ShardsFacts, Statistics, aggregate_keyspace};
+use super::local::info::{self, Facts, Memory, Persistence, Sections, ShardsFacts, Statistics, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
 use crate::command::{self, CommandSpec, Flags, Handling};
@@ -107,7 +107,9 @@ impl Session {
     async fn info(&mut self, sections: Sections) {
         let context = Rc::clone(&self.context);
         let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
-        let memory = if sections.contains(Sections::MEMORY) { context.infos(&["INFO", "memory"]).await } else { Vec::new() };
+        let told = async |flag, name| if sections.contains(flag) { context.infos(&["INFO", name]).await } else { Vec::new() };
+        let memory = Memory::of_shards(&told(Sections::MEMORY, "memory").await);
+        let persistence = Persistence::of_shards(&told(Sections::PERSISTENCE, "persistence").await);
         let statistics = match sections.intersects(Sections::ASKED_FOR_STATISTICS) {
             true => context.statistics().await,
             false => Statistics::default(),
@@ -121,7 +123,8 @@ impl Session {
             cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
-            memory: &Memory::of_shards(&memory),
+            memory: &memory,
+            persistence: &persistence,
             keyspace: &keyspace,
             statistics: &statistics,
             now: context.engine.now(),
@@ -160,7 +163,7 @@ impl Context {
     async fn statistics(&self) -> Statistics {
         let mut texts = Vec::new();
         // One after the other: servers before 7.0 take one section at a time.
-        for section in ["commandstats", "errorstats", "persistence"] {
+        for section in ["commandstats", "errorstats"] {
             texts.extend(self.infos(&["INFO", section]).await);
         }
         let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));

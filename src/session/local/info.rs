@@ -6,6 +6,7 @@
 
 mod keyspace;
 mod memory;
+mod persistence;
 mod sections;
 mod statistics;
 
@@ -18,6 +19,7 @@ use bytes::BytesMut;
 
 pub use keyspace::aggregate as aggregate_keyspace;
 pub use memory::Memory;
+pub use persistence::Persistence;
 pub use sections::Sections;
 pub use statistics::Statistics;
 
@@ -47,6 +49,8 @@ pub struct Facts<'a> {
     pub usage: ProcessUsage,
     /// What the shards use; needed only for [`Sections::MEMORY`].
     pub memory: &'a Memory,
+    /// What they have on disk; needed only for [`Sections::PERSISTENCE`].
+    pub persistence: &'a Persistence,
     /// The databases of all shards, from [`aggregate_keyspace`]; needed only for [`Sections::KEYSPACE`].
     pub keyspace: &'a str,
     /// What was called and what failed; needed only for [`Sections::ASKED_FOR_STATISTICS`].

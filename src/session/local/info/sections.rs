@@ -18,7 +18,7 @@ bitflags! {
         const CLIENTS = 1 << 1;
         /// `# Memory`: for this one the shards must be asked.
         const MEMORY = 1 << 2;
-        /// `# Persistence`
+        /// `# Persistence`: likewise.
         const PERSISTENCE = 1 << 3;
         /// `# Stats`
         const STATS = 1 << 4;
@@ -39,7 +39,7 @@ bitflags! {
         /// `# Commandstats`
         const COMMANDSTATS = 1 << 12;
         /// Those for which the shards must be asked for their statistics.
-        const ASKED_FOR_STATISTICS = Self::COMMANDSTATS.bits() | Self::ERRORSTATS.bits() | Self::STATS.bits() | Self::PERSISTENCE.bits();
+        const ASKED_FOR_STATISTICS = Self::COMMANDSTATS.bits() | Self::ERRORSTATS.bits() | Self::STATS.bits();
     }
 }
 
@@ -86,7 +86,7 @@ const SECTIONS: &[Section] = &[
     Section { flag: Sections::SERVER, title: "Server", fields: server },
     Section { flag: Sections::CLIENTS, title: "Clients", fields: clients },
     Section { flag: Sections::MEMORY, title: "Memory", fields: memory },
-    Section { flag: Sections::PERSISTENCE, title: "Persistence", fields: persistence },
+    Section { flag: Sections::PERSISTENCE, title: "Persistence", fields: |text, facts| text.fields(facts.persistence.fields()) },
     Section { flag: Sections::STATS, title: "Stats", fields: stats },
     Section { flag: Sections::REPLICATION, title: "Replication", fields: replication },
     Section { flag: Sections::CPU, title: "CPU", fields: cpu },
@@ -142,17 +142,6 @@ fn memory(text: &mut Text, facts: &Facts<'_>) {
 
 /// The figures of memory that Redis tells in larger units as well.
 const TOLD_TO_PEOPLE: [&str; 4] = ["used_memory", "used_memory_rss", "used_memory_peak", "used_memory_scripts"];
-
-/// weft keeps nothing on disk, so nothing is loading, saving or failing to; what changes is in the shards.
-fn persistence(text: &mut Text, facts: &Facts<'_>) {
-    let (unsaved, changes) = facts.statistics.unsaved();
-    text.field("loading", 0);
-    text.field("async_loading", 0);
-    text.field(unsaved, changes);
-    text.field("rdb_bgsave_in_progress", 0);
-    text.field("aof_enabled", 0);
-    text.field("aof_rewrite_in_progress", 0);
-}
 
 fn stats(text: &mut Text, facts: &Facts<'_>) {
     let metrics = facts.metrics;

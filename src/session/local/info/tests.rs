@@ -35,6 +35,7 @@ fn replied(proto: Proto, names: &[&str], metrics: &Snapshot) -> String {
         metrics,
         usage: ProcessUsage { resident: 1_511_552, resident_peak: 1 << 31, cpu_user: 0.25, cpu_system: 1.5 },
         memory: &Memory::of_shards(&["used_memory:1511552\r\nused_memory_peak:2147483648\r\nmaxmemory:0\r\n"]),
+        persistence: &Persistence::of_shards(&["loading:0\r\n"]),
         keyspace: "db0:keys=2,expires=1,avg_ttl=0\r\n",
         statistics: &Statistics::of_shards(&["errorstat_ERR:count=1\r\nerrorstat_WRONGPASS:count=1\r\n"]),
         now: started + Duration::from_secs(100_000),
