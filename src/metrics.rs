@@ -267,6 +267,8 @@ counters! {
     WatchAborts = "weft_watch_aborts_total";
     /// A command met a lock and waited.
     LockWaits = "weft_lock_waits_total";
+    /// A transaction waited to go together with others over the same shards.
+    LaneWaits = "weft_lane_waits_total";
     /// A command waited for a lock until its time was up.
     LockTimeouts = "weft_lock_timeouts_total";
     /// The request was at fault, or Redis has no code for what was.

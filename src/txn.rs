@@ -70,6 +70,7 @@ mod engine;
 mod error;
 mod failpoint;
 mod id;
+mod lane;
 mod latch;
 mod line;
 #[cfg(test)]

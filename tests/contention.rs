@@ -1,8 +1,10 @@
 //! What is promised when many want the same keys: everybody gets through, in one proxy in the order of coming, and nothing is lost.
 
+mod lanes;
 mod watching;
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -36,11 +38,17 @@ fn number(reply: &Reply) -> i64 {
     }
 }
 
-/// How often somebody of this proxy has had to wait.
+/// How often somebody of this proxy has had to wait for a key.
 fn waits(client: &mut Client) -> usize {
+    counted(client, "lock_waits")
+}
+
+/// What INFO of this proxy counts as `name`.
+#[track_caller]
+fn counted(client: &mut Client, name: &str) -> usize {
     let info = client.call("INFO weft").text().expect("INFO answers text");
-    let line = info.lines().find_map(|line| line.strip_prefix("lock_waits:"));
-    line.and_then(|count| count.trim().parse().ok()).expect("INFO counts waits")
+    let value = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    value.and_then(|count| count.trim().parse().ok()).expect("INFO counts it")
 }
 
 fn is_record(name: &str) -> bool {
@@ -153,15 +161,19 @@ struct Held {
     proxies: Vec<FaultProxy>,
     owner: Client,
     weft: Weft,
-    shards: Shards,
+    shards: Rc<Shards>,
 }
 
 impl Held {
     fn start(settings: &[(&str, u64)]) -> Self {
-        let shards = Shards::start(Mode::Static, Flavor::Redis, 2);
-        let keys = [0, 1].map(|shard| shards.key_on(shard, "k"));
+        Self::over(&Rc::new(Shards::start(Mode::Static, Flavor::Redis, 2)), "k", settings)
+    }
+
+    /// Before `shards`, on keys that begin with `prefix`.
+    fn over(shards: &Rc<Shards>, prefix: &str, settings: &[(&str, u64)]) -> Self {
+        let keys = [0, 1].map(|shard| shards.key_on(shard, prefix));
         let proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
-        let mut setup = Weft::setup(&shards);
+        let mut setup = Weft::setup(shards);
         for (server, proxy) in shards.servers().iter().zip(&proxies) {
             setup = setup.through(proxy, server);
         }
@@ -170,7 +182,7 @@ impl Held {
         proxies.iter().for_each(|proxy| proxy.set(Way::Requests, Script::Commit.sha1(), Fault::Hold));
         send_exec(&mut owner, &increments(&[&keys[0], &keys[1]]));
         proxies.iter().for_each(FaultProxy::must_spring);
-        Self { keys, proxies, owner, weft, shards }
+        Self { keys, proxies, owner, weft, shards: Rc::clone(shards) }
     }
 
     /// A client whose transaction of `commands` waits for its turn.

@@ -19,11 +19,11 @@ use tokio::time::Instant;
 use super::drive::Member;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
-use super::latch::Latched;
 use super::part::Part;
 use super::participant::participants_text;
 use super::snapshot::in_order;
 use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
+use super::turn::Turn;
 use super::wait::Patience;
 use super::watch::Watch;
 use super::{Locked, State, Terms};
@@ -35,17 +35,18 @@ use crate::route::Place;
 pub(super) type Parts = BTreeMap<Place, Part>;
 
 /// Carries out `parts` on all their participants or on none, while it is their turn. [`Executed::WatchBroken`] also says that a key
-/// exists that must not. Locks of others are waited for until `deadline`.
+/// exists that must not. Locks of others are waited for until `deadline`; without one there is one attempt, and where another would
+/// follow, an error that says that nothing was applied.
 pub(super) async fn exec(
     engine: &Rc<Engine>,
     parts: &Parts,
     mut watch: Option<Watch>,
     proto: Proto,
-    latched: Latched,
-    deadline: Instant,
+    turn: Turn,
+    deadline: Option<Instant>,
 ) -> Result<Executed, ExecError> {
     let watching = watch.is_some();
-    let mut latched = Some(latched);
+    let mut turn = Some(turn);
     let mut order = watch.as_ref().map_or(Order::Parallel, Watch::order);
     let mut tries = 0;
     loop {
@@ -55,10 +56,14 @@ pub(super) async fn exec(
             let lease = watch.as_mut().and_then(|watch| watch.take(*place));
             members.push(Member::new(engine.batch_of_part(*place, part, proto)?, lease));
         }
-        let (outcome, confirmed) = within_lease(engine, &mut latched, attempt(engine, members, order, proto)).await;
-        if let (Some(latched), false) = (&mut latched, matches!(outcome, Outcome::Aborted(_))) {
-            latched.set_changed();
+        let (outcome, confirmed) = within_lease(engine, &mut turn, attempt(engine, members, order, proto)).await;
+        if let Some(turn) = &mut turn {
+            turn.leave_lane();
+            if !matches!(outcome, Outcome::Aborted(_)) {
+                turn.set_changed();
+            }
         }
+        let is_over = deadline.is_none_or(|deadline| Instant::now() >= deadline);
         let reason = match outcome {
             Outcome::Committed(_) if !confirmed => return Err(ExecError::Unconfirmed),
             Outcome::Committed(replies) => return replies_of(parts, replies),
@@ -70,8 +75,8 @@ pub(super) async fn exec(
             Reason::WatchBroken | Reason::Exists => return Ok(Executed::WatchBroken),
             // The first prepare consumed the watches.
             Reason::Locked(_) | Reason::Resolved if watching => return Ok(Executed::WatchBroken),
-            Reason::Locked(_) | Reason::Resolved if Instant::now() >= deadline => {
-                engine.counts.count(Counter::LockTimeouts);
+            Reason::Locked(_) | Reason::Resolved if is_over => {
+                engine.counts.add(Counter::LockTimeouts, u64::from(deadline.is_some()));
                 return Err(ExecError::LockWait);
             }
             // The next attempt waits, at the right place.
@@ -79,7 +84,7 @@ pub(super) async fn exec(
             Reason::Resolved => engine.pause(tries).await,
             // A slot that moves key by key takes no prepare until it has moved.
             Reason::Refused(refusal) if !watching && refusal.text.starts_with(b"TRYAGAIN") => {
-                if Instant::now() >= deadline {
+                if is_over {
                     return Err(ExecError::Unreachable);
                 }
                 engine.pause(tries).await;
@@ -93,13 +98,13 @@ pub(super) async fn exec(
     }
 }
 
-/// The outcome of `attempt`. When that takes longer than a lease, `latched` is given up: who comes next may resolve what it meets.
-async fn within_lease(engine: &Engine, latched: &mut Option<Latched>, attempt: impl Future<Output = Told>) -> Told {
+/// The outcome of `attempt`. When that takes longer than a lease, `turn` is given up: who comes next may resolve what it meets.
+async fn within_lease(engine: &Engine, turn: &mut Option<Turn>, attempt: impl Future<Output = Told>) -> Told {
     let mut attempt = pin!(attempt);
-    if latched.is_some() {
+    if turn.is_some() {
         match tokio::time::timeout(engine.config.lease, &mut attempt).await {
             Ok(outcome) => return outcome,
-            Err(_) => *latched = None,
+            Err(_) => *turn = None,
         }
     }
     attempt.await

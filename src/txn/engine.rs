@@ -14,6 +14,7 @@ use super::batch::Batch;
 use super::durable::Confirmation;
 use super::error::ExecError;
 use super::id::{TxnId, TxnIds};
+use super::lane::Lanes;
 use super::latch::Latches;
 use super::lock::LockKeys;
 use super::one_phase;
@@ -45,6 +46,8 @@ pub struct Engine {
     pub(super) resolving: RefCell<HashSet<TxnId>>,
     /// Shared by all workers.
     pub(super) latches: Arc<Latches>,
+    /// What keeps those over the same participants from being under way all at once.
+    pub(super) lanes: Lanes,
     /// Transactions that wait for their turn together.
     pub(super) companies: Companies,
     /// Committed transactions whose records will be deleted.
@@ -91,6 +94,7 @@ impl Engine {
             tasks: RefCell::new(JoinSet::new()),
             resolving: RefCell::default(),
             latches,
+            lanes: Lanes::default(),
             companies: RefCell::default(),
             forgettable: RefCell::default(),
             confirming: RefCell::default(),

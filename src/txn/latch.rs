@@ -112,7 +112,7 @@ impl Latches {
     /// # Errors
     /// The first that somebody else holds or waits for.
     pub(super) fn try_take(self: &Arc<Self>, wanted: &Wanted) -> Result<Latched, Want> {
-        let mut latched = self.nothing(wanted);
+        let mut latched = self.nothing();
         latched.try_add(wanted).map(|()| latched)
     }
 
@@ -127,7 +127,7 @@ impl Latches {
     }
 
     async fn take_behind(self: &Arc<Self>, wanted: &Wanted, push: Push) -> Latched {
-        let mut latched = self.nothing(wanted);
+        let mut latched = self.nothing();
         for want in &wanted.0 {
             let changed = match self.queue(*want, push) {
                 Some(waiting) => waiting.granted().await,
@@ -138,8 +138,9 @@ impl Latches {
         latched
     }
 
-    fn nothing(self: &Arc<Self>, wanted: &Wanted) -> Latched {
-        Latched { latches: Arc::clone(self), held: SmallVec::with_capacity(wanted.0.len()), changed: false }
+    /// None yet.
+    pub(super) fn nothing(self: &Arc<Self>) -> Latched {
+        Latched { latches: Arc::clone(self), held: SmallVec::new(), changed: false }
     }
 
     fn number(&self, place: &Place, key: &[u8]) -> u64 {

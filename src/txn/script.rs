@@ -52,12 +52,24 @@ impl Script {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Guarded => source!("#!lua\n", "clock", "held", "run", "guarded"),
-            Self::Prepare => source!("#!lua\n", "clock", "held", "format", "stage", "prepare"),
-            Self::Commit => source!("#!lua flags=allow-oom\n", "native", "run", "release", "finish", "commit"),
+            Self::Prepare => source!("#!lua\n", "clock", "held", "many", "format", "stage", "prepare"),
+            Self::Commit => source!("#!lua flags=allow-oom\n", "native", "run", "many", "release", "finish", "commit"),
             Self::Reapply => {
-                source!("#!lua flags=allow-oom\n", "clock", "held", "format", "stage", "native", "run", "release", "finish", "reapply")
+                source!(
+                    "#!lua flags=allow-oom\n",
+                    "clock",
+                    "held",
+                    "many",
+                    "format",
+                    "stage",
+                    "native",
+                    "run",
+                    "release",
+                    "finish",
+                    "reapply"
+                )
             }
-            Self::Abort => source!("#!lua flags=allow-oom\n", "release", "abort"),
+            Self::Abort => source!("#!lua flags=allow-oom\n", "many", "release", "abort"),
             Self::Fence => source!("#!lua flags=allow-oom\n", "clock", "format", "describe", "fence"),
             Self::Inspect => source!("#!lua flags=no-writes\n", "clock", "format", "describe", "inspect"),
             Self::Forget => source!("#!lua flags=allow-oom\n", "clock", "format", "forget"),

@@ -83,7 +83,7 @@ impl Engine {
             Some(latched) => latched,
             None => self.turn(&wanted, deadline).await?,
         };
-        match coordinator::exec(self, &parts, None, proto, latched, deadline).await? {
+        match coordinator::exec(self, &parts, None, proto, latched.into(), Some(deadline)).await? {
             Executed::Replies(replies) => Ok(replies),
             Executed::WatchBroken => Err(ExecError::LockWait),
         }

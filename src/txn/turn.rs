@@ -1,14 +1,16 @@
-//! Waiting one's turn (protocol §9): a transaction over several participants takes the latches of its keys first, and those that wait for
-//! the same key in one worker go together.
+//! Waiting one's turn (protocol §9): a transaction over several participants takes the latches of its keys and a lane first, and those of
+//! one worker that wait for the same go together.
 //!
 //! A transaction holds its keys for two round trips. A queue that lets one at a time through would let a hot key be written a few thousand
 //! times a second, however many clients there are. So whoever finds a latch taken, and somebody of its worker already waiting for
 //! it with a transaction over the same participants, joins: when their turn comes, their commands become one transaction, one after the
 //! other as they came, prepared and committed once, and each client is told its share of the replies. The longer the queue, the larger the
-//! companies, so the work that a hot key costs falls as its load grows.
+//! companies, so the work that a hot key costs falls as its load grows. Those who find their keys free but all [lanes](super::lane) taken do
+//! the same: the work that clients cost falls as there are more of them.
 //!
-//! A company waits for one latch, the one that stood in its members' way. The others it takes only if nobody has to be waited for,
-//! so it breaks no order; a member whose other keys are not free goes alone after all, and waits for its latches one by one.
+//! A company waits for one thing: the latch that stood in its members' way, or a lane. Latches beyond that it takes only if nobody has to be
+//! waited for, so it breaks no order; a member whose other keys are not free goes alone after all, and waits for its latches one by one. So
+//! does each of those whom only a lane brought together, when they meet somebody's lock at a shard: it stands in the way of one of them.
 //!
 //! That is strictly serializable as ever: all of a company are waiting when it sets out and none is answered before it has arrived, so any
 //! order between them respects real time; and the one that the shards carry out is the same at all of them, because a batch runs as a
@@ -32,6 +34,7 @@ use tokio::time::{Instant, timeout_at};
 use super::coordinator::{self, Parts};
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
+use super::lane::Lane;
 use super::latch::{Latched, Want, Wanted};
 use super::part::survives_script;
 use super::watch::Watch;
@@ -47,17 +50,25 @@ pub(super) async fn exec(engine: &Rc<Engine>, parts: Parts, watch: Option<Watch>
     engine.refuse_eviction(parts.keys())?;
     let deadline = Instant::now() + engine.config.lock_wait_timeout;
     let wanted = engine.latches.wanted(&parts);
-    let taken = match engine.latches.try_take(&wanted) {
-        Ok(latched) => return coordinator::exec(engine, &parts, watch, proto, latched, deadline).await,
-        Err(taken) => taken,
-    };
-    engine.counts.count(Counter::LockWaits);
-    let parts = Rc::new(parts);
-    if watch.is_none() && wanted.len() <= MEMBER_KEYS_MAX && joins(&parts, proto) {
-        let bound = Bound { taken, places: parts.keys().copied().collect(), proto };
-        if let Some(result) = engine.exec_together(bound, &parts, &wanted, deadline).await {
-            return result;
+    let joins = watch.is_none() && wanted.len() <= MEMBER_KEYS_MAX && joins(&parts, proto);
+    let places: Vec<Place> = parts.keys().copied().collect();
+    let awaited = match engine.latches.try_take(&wanted) {
+        Ok(latched) => {
+            let lane = if joins { engine.lanes.try_enter(&places) } else { None };
+            if lane.is_some() || !joins {
+                return coordinator::exec(engine, &parts, watch, proto, Turn { latched, lane }, Some(deadline)).await;
+            }
+            engine.counts.count(Counter::LaneWaits);
+            Awaited::Lane
         }
+        Err(taken) => {
+            engine.counts.count(Counter::LockWaits);
+            Awaited::Latch(taken)
+        }
+    };
+    let parts = Rc::new(parts);
+    if joins && let Some(result) = engine.exec_together(Bound { awaited, places, proto }, &parts, &wanted, deadline).await {
+        return result;
     }
     let latched = engine.turn(&wanted, deadline).await?;
     let watched = parts.iter().flat_map(|(place, part)| part.watched.iter().map(move |key| (place, key)));
@@ -65,7 +76,31 @@ pub(super) async fn exec(engine: &Rc<Engine>, parts: Parts, watch: Option<Watch>
         engine.counts.count(Counter::TwoPhaseWatch);
         return Ok(Executed::WatchBroken);
     }
-    coordinator::exec(engine, &parts, watch, proto, latched, deadline).await
+    coordinator::exec(engine, &parts, watch, proto, latched.into(), Some(deadline)).await
+}
+
+/// What a transaction has been let go with: given up when it is over, or has lasted for too long.
+pub(super) struct Turn {
+    latched: Latched,
+    lane: Option<Lane>,
+}
+
+impl Turn {
+    /// Gives up the lane only.
+    pub(super) fn leave_lane(&mut self) {
+        self.lane = None;
+    }
+
+    /// See [`Latched::set_changed`].
+    pub(super) fn set_changed(&mut self) {
+        self.latched.set_changed();
+    }
+}
+
+impl From<Latched> for Turn {
+    fn from(latched: Latched) -> Self {
+        Self { latched, lane: None }
+    }
 }
 
 /// Whether `parts` may become part of a larger transaction.
@@ -86,10 +121,16 @@ pub(super) type Companies = RefCell<HashMap<Bound, Rc<Company>>>;
 /// What all of a company have in common.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Bound {
-    /// The latch that they wait for.
-    taken: Want,
+    awaited: Awaited,
     places: Vec<Place>,
     proto: Proto,
+}
+
+/// What a company waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Awaited {
+    Latch(Want),
+    Lane,
 }
 
 /// Transactions that wait together.
@@ -134,8 +175,8 @@ impl Engine {
         };
         // The company's task ends without a word only when the worker stops.
         match result.unwrap_or(Some(Err(ExecError::TxnUnknown))) {
-            // Whoever had waited for longest has no time left. The others have.
-            Some(Err(ExecError::LockWait)) if Instant::now() < deadline => None,
+            // Nothing was applied, and whoever still has time tries on.
+            Some(Err(ExecError::LockWait | ExecError::Unreachable)) if Instant::now() < deadline => None,
             result => result,
         }
     }
@@ -158,7 +199,10 @@ impl Engine {
 
     /// Waits for the company's turn, carries out what it came for, and tells everybody.
     async fn set_out(self: Rc<Self>, bound: Bound, company: Rc<Company>) {
-        let mut latched = self.latches.take(&bound.taken.into()).await;
+        let (mut latched, lane) = match bound.awaited {
+            Awaited::Latch(taken) => (self.latches.take(&taken.into()).await, None),
+            Awaited::Lane => (self.latches.nothing(), self.lanes.enter(&bound.places).await),
+        };
         {
             let mut companies = self.companies.borrow_mut();
             // One that was full has been replaced.
@@ -172,7 +216,8 @@ impl Engine {
             company.members.take().into_iter().partition(|member| !member.tell.is_closed() && latched.try_add(&member.wanted).is_ok());
         alone.into_iter().for_each(|member| member.told(None));
         let Some(deadline) = members.iter().map(|member| member.deadline).min() else { return };
-        let result = coordinator::exec(&self, &merged(&members), None, bound.proto, latched, deadline).await;
+        let deadline = (bound.awaited != Awaited::Lane).then_some(deadline);
+        let result = coordinator::exec(&self, &merged(&members), None, bound.proto, Turn { latched, lane }, deadline).await;
         let Ok(Executed::Replies(replies)) = result else {
             members.into_iter().for_each(|member| member.told(Some(result.clone())));
             return;

@@ -141,8 +141,12 @@ impl Setup {
     }
 
     fn yaml(&self, address: SocketAddr) -> String {
-        // Two workers: as few as can still disagree.
-        let mut yaml = format!("listen: \"{address}\"\nworkers: 2\ntopology: {}\n", self.topology);
+        let mut yaml = format!("listen: \"{address}\"\ntopology: {}\n", self.topology);
+        let top = self.settings.get("").map_or(&[][..], Vec::as_slice);
+        if !top.iter().any(|line| line.starts_with("workers:")) {
+            // As few as can still disagree.
+            yaml.push_str("workers: 2\n");
+        }
         for (section, lines) in &self.settings {
             match section.as_str() {
                 "" => yaml.extend(lines.iter().map(|line| format!("{line}\n"))),

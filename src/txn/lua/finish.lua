@@ -8,10 +8,12 @@ local function finish(record, tid, modes, commands, proto, kept_max)
   end
   redis.setresp(2)
   release(tid, modes)
-  redis.call('HSET', record, 'state', 'committed')
-  redis.call('HDEL', record, 'batch')
   local kept = cmsgpack.pack(replies)
-  if #kept <= tonumber(kept_max) then redis.call('HSET', record, 'replies', kept) end
+  if #kept <= tonumber(kept_max) then
+    redis.call('HSET', record, 'state', 'committed', 'batch', '', 'replies', kept)
+  else
+    redis.call('HSET', record, 'state', 'committed', 'batch', '')
+  end
   return { 'committed', replies }
 end
 

@@ -4,15 +4,21 @@
 -- ARGV: tid, its start, lease, RESP version, run id, participants, batch, and for each key its mode: 's' shared, 'x'
 -- exclusive, 'n' exclusive and the key must not exist.
 local record, tid, start, modes = KEYS[1], ARGV[1], ARGV[2], ARGV[8]
-local state = redis.call('HGET', record, 'state')
+-- Seldom is any of them there: one look at all.
+local absent = { record }
+for i = 1, #modes do
+  absent[#absent + 1] = KEYS[3 * i - 1]
+  if string.sub(modes, i, i) ~= 's' then absent[#absent + 1] = KEYS[3 * i] end
+end
+local met = many('EXISTS', absent) > 0
+local state = met and redis.call('HGET', record, 'state')
 if state then return { state } end
 
 local now = clock()
 if math.abs(now - start) > 300000 then return { 'clock', now } end
 
-for i = 1, #modes do
-  local refusal = held(KEYS[3 * i - 1], tid)
-  if not refusal and string.sub(modes, i, i) ~= 's' then refusal = held(KEYS[3 * i], tid) end
+for i = 2, met and #absent or 0 do
+  local refusal = held(absent[i], tid)
   if refusal then return refusal end
 end
 -- Only now: what a key is while another transaction holds it may still change.

@@ -5,12 +5,15 @@ local function stage(keys, now)
     'batch', ARGV[7], 'modes', modes, 'keys', cmsgpack.pack(keys), 'time', string.format('%d', now))
   redis.call('SADD', KEYS[#KEYS], tid)
   local deadline = string.format('%d', now + lease)
+  local exclusive, owner = {}, tid .. ' ' .. deadline
   for i = 1, #modes do
     if string.sub(modes, i, i) == 's' then
       redis.call('HSET', KEYS[3 * i], tid, deadline)
     else
-      redis.call('SET', KEYS[3 * i - 1], tid .. ' ' .. deadline)
+      exclusive[#exclusive + 1] = KEYS[3 * i - 1]
+      exclusive[#exclusive + 1] = owner
     end
   end
+  many('MSET', exclusive)
   return { 'prepared' }
 end

@@ -212,6 +212,7 @@ const WEFT_COUNTERS: &[(&str, &[Counter])] = &[
     ("locks_orphaned", &[Counter::LocksOrphaned]),
     ("watch_aborts", &[Counter::WatchAborts]),
     ("lock_waits", &[Counter::LockWaits]),
+    ("lane_waits", &[Counter::LaneWaits]),
     ("lock_timeouts", &[Counter::LockTimeouts]),
     ("redirects", &[Counter::RedirectMoved, Counter::RedirectAsk, Counter::RedirectTryAgain]),
     ("upstream_connections_opened", &[Counter::UpstreamOpened]),
