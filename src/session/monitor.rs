@@ -1,7 +1,7 @@
 //! MONITOR: a client that is shown every command which this process takes from any client.
 //!
 //! A command is shown when it is taken on, those of a transaction when EXEC has carried them out, in Redis's words and with what
-//! Redis leaves out: commands of administrators, and passwords ([`line`]). While nobody watches, a command pays for reading one
+//! Redis leaves out: commands of administrators, and passwords ([`mod@line`]). While nobody watches, a command pays for reading one
 //! number. Who watches and reads too slowly is sent away like a subscriber, when more than `client_output_bytes_max` wait for it.
 //!
 //! What scripts call, only the shards see. So while somebody watches, the shards are watched too, and what they tell of users' scripts is
