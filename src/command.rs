@@ -6,6 +6,7 @@
 
 mod columns;
 mod keys;
+mod literal;
 mod lookup;
 mod lua;
 mod row;
@@ -16,6 +17,7 @@ mod table;
 
 pub use columns::{Handling, ReRead, ScriptReply, SplitKind, Survey};
 pub use keys::{Access, KeyError, KeyRef, Keys, keys};
+pub use literal::uses_keys_literally;
 pub use lookup::{LookupError, all, lookup};
 pub use lua::lua_rules;
 pub use sort::{Arranged, Known, Lookup, Pattern, Sort, Source};

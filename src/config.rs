@@ -25,6 +25,7 @@ pub use error::ConfigError;
 pub use secret::Secret;
 use serde::Deserialize;
 
+use crate::affinity::Rule;
 use crate::node_addr::NodeAddr;
 
 /// Everything weft is told before it starts.
@@ -141,6 +142,8 @@ pub struct StaticConfig {
     pub databases: u16,
     /// The shards in the order of the file, at least one.
     pub shards: Vec<StaticShard>,
+    /// Which keys live together, the first rule that fits counting; a preset is here as its rules.
+    pub affinity: Vec<Rule>,
 }
 
 impl StaticConfig {
@@ -173,7 +176,7 @@ pub struct UpstreamConfig {
     pub reply_timeout: Duration,
     /// Leased connections (WATCH, native batches, users' scripts) of one worker to one shard.
     pub leased_connections_max: usize,
-    /// Requests sent but not answered on one connection, in bytes; above it, sessions wait.
+    /// Bytes of requests that wait to be sent on one connection; above it, sessions wait.
     pub pending_bytes_max: usize,
 }
 
@@ -217,6 +220,8 @@ pub struct TransactionConfig {
     pub kept_reply_bytes_max: usize,
     /// Bytes of values that a command over several participants may move to where it is computed.
     pub compute_bytes_max: usize,
+    /// How many keys that a script uses without declaring them are found by running it again; then it fails.
+    pub undeclared_keys_max: usize,
     /// What happens to a command whose keys are on several participants.
     pub multi_key: MultiKey,
     /// What a transaction waits for before its client is told that it is committed.
@@ -245,6 +250,8 @@ impl Default for TransactionConfig {
             kept_reply_bytes_max: 64 * KIB,
             // Values are in memory at both ends and in weft meanwhile; a shard is busy for a second with so many.
             compute_bytes_max: 64 * MIB,
+            // Each costs a run; a script that walks through a data set is better off with a rule that keeps it in one place.
+            undeclared_keys_max: 32,
             multi_key: MultiKey::Atomic,
             wait: WaitConfig::default(),
         }
@@ -338,10 +345,14 @@ pub struct LimitsConfig {
     pub bulk_bytes_max: usize,
     /// One inline request, or one line of a request's frame.
     pub inline_bytes_max: usize,
+    /// One request, or what a client has sent of it; above it the client is disconnected.
+    pub client_query_bytes_max: usize,
     /// Replies that a client has not read yet; above it the client is disconnected.
     pub client_output_bytes_max: usize,
     /// Pipelined commands of one client in flight; above it weft stops reading from the client.
     pub client_pending_commands_max: usize,
+    /// What all clients together hold of requests and replies, beside a little for each; above it weft does not read large requests.
+    pub clients_bytes_max: usize,
     /// Keys whose changes are to be told to clients that keep them; above it some are told as if they had changed.
     pub tracked_keys_max: usize,
 }
@@ -355,10 +366,14 @@ impl Default for LimitsConfig {
             bulk_bytes_max: 512 * MIB,
             // Redis's PROTO_INLINE_MAX_SIZE.
             inline_bytes_max: 64 * KIB,
+            // Redis's client-query-buffer-limit.
+            client_query_bytes_max: 1024 * MIB,
             // Redis has none for normal clients; this is its hard limit for replicas.
             client_output_bytes_max: 256 * MIB,
             // More commands in flight do not make a connection faster; the rest waits in the socket.
             client_pending_commands_max: 1024,
+            // Two of the largest values that Redis takes; whoever needs more at once waits.
+            clients_bytes_max: 1024 * MIB,
             // Redis's tracking-table-max-keys.
             tracked_keys_max: 1_000_000,
         }

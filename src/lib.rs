@@ -13,7 +13,7 @@
 //! | routing | [`route`] (pure) | keys to participants, replies of several shards to one |
 //! | shards | [`topology`] | which shard has which slot, learnt from a cluster or configured |
 //! | commands | [`command`] (pure) | one table, a row for each command |
-//! | ground | [`resp`], [`slot`], [`node_addr`] (pure), [`config`], [`metrics`] | bytes, hash slots, addresses; settings; counters |
+//! | ground | [`resp`], [`slot`], [`affinity`], [`node_addr`] (pure), [`config`], [`metrics`] | bytes, hash slots, groups of keys, addresses; settings; counters |
 //!
 //! # The life of a request
 //!
@@ -48,16 +48,20 @@
 //! | what happens when a primary dies? | `txn/durable.rs` |
 //! | what happens when a proxy dies? | `txn/recovery.rs`, `txn/sweeper.rs`, `txn/state/resolver.rs` |
 //! | what do operators see? | `txn/overview.rs`, `session/operator.rs` |
+//! | which keys live together? | [`affinity`] |
 //! | how does a script find keys of other shards? | `txn/compute/shim.rs`, `txn/lua/copies.lua` |
+//! | what keeps a script to its keys? | `session/script.rs`, `txn/compute/shim.rs`, `txn/lua/declared.lua` |
 //! | what runs at the shards? | `txn/lua/`, put together by `txn/script.rs` |
 //! | what is weft's among the users' keys? | [`txn::internal_keys`] |
 //! | how are replies of several shards merged? | `route/merge.rs`, `session/split.rs` |
 //! | where does an error text come from? | [`resp::error_reply`], chosen in `session/rescue.rs` |
 //! | what is the default of a setting? | [`config`] |
+//! | how much memory may clients take? | `session/budget.rs`, [`config::LimitsConfig`] |
 //! | who is told that a key has changed? | `session/tracking.rs` |
 //! | who is shown what clients do? | `session/monitor.rs` |
 //! | what is counted? | [`metrics`] |
 
+pub mod affinity;
 pub mod cli;
 pub mod command;
 pub mod config;

@@ -24,10 +24,10 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where `key` of database `db` lives; `None` while its slot has no owner.
+    /// Where `key` of database `db` lives; `None` while its slot has no owner. Whatever asks where a key is asks here.
     #[inline]
     pub fn of(map: &SlotMap, db: u32, key: &[u8]) -> Option<Self> {
-        let slot = Slot::of(key);
+        let slot = map.affinity().slot(key);
         let shard = map.owner(slot)?;
         Some(match map.mode() {
             Mode::Static => Self { slot: None, shard, db },

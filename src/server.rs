@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{Census, ClientRegistry, Monitors, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
+use crate::session::{Budget, Census, ClientRegistry, Monitors, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
 use crate::topology::Topology;
 use crate::txn::Latches;
 
@@ -26,6 +27,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) census: Arc<Census>,
@@ -61,6 +63,7 @@ pub fn run(config: Config) -> Result<()> {
 
 async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
+    allow_descriptors(config.limits.clients_max);
     let topology = Topology::start(&config.topology, &config.upstream).await.context("cannot find the shards")?;
     let workers = config.listen.worker_count().get();
     let listeners =
@@ -68,7 +71,8 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
-        scripts: Arc::default(),
+        budget: Arc::new(Budget::new(config.limits.clients_bytes_max)),
+        scripts: Arc::new(Scripts::new(&config.topology)),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),
@@ -101,6 +105,19 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     })
     .await?
 }
+
+/// Has the process use as many descriptors as it may, as Redis does: each client takes one.
+fn allow_descriptors(clients_max: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    // What it may not have it does without.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Some(most) = limit.maximum.filter(|most| *most < (clients_max + DESCRIPTORS_BESIDE) as u64) {
+        tracing::warn!(most, clients_max, "too few descriptors for so many clients: raise `ulimit -Hn` or lower limits.clients_max");
+    }
+}
+
+/// Descriptors for other things than clients: connections to the shards, for the most part.
+const DESCRIPTORS_BESIDE: usize = 1000;
 
 /// What INFO says of this process.
 fn identity(config: &Config, workers: usize) -> ServerIdentity {

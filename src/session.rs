@@ -4,11 +4,13 @@
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
 //! MULTI to EXEC; `alone` carries out what has to wait for shards, `blocking` what waits for a key to be written; `pubsub` is channels;
 //! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `tracking` tells clients of
-//! changes to what they have read, `monitor` of what all do. `client`, `registry` and `local` are what needs no shard; `rescue` is the one place where an error
+//! changes to what they have read, `monitor` of what all do. `budget` is how much memory clients may take together. `client`, `registry`
+//! and `local` are what needs no shard; `rescue` is the one place where an error
 //! becomes bytes.
 
 mod alone;
 mod blocking;
+mod budget;
 mod busy;
 mod client;
 mod compute;
@@ -24,6 +26,7 @@ mod pause;
 mod pubsub;
 mod registry;
 mod rescue;
+mod script;
 mod split;
 mod streams;
 mod task;
@@ -41,6 +44,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 pub use blocking::lines::{Release, WaitingRoom};
+pub use budget::Budget;
 pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
@@ -52,6 +56,7 @@ pub use registry::{ClientRegistry, Registration};
 pub use tracking::mail::Mailbox;
 pub use tracking::totals::TrackingTotals;
 pub use tracking::tracker::Tracker;
+pub use window::Resting;
 
 use crate::command::{CommandSpec, LookupError};
 use crate::config::{Config, Isolation};
@@ -62,6 +67,7 @@ use crate::txn::watch::Watch;
 use crate::txn::{Engine, Habit};
 use crate::upstream::{SharedConn, Upstreams};
 
+use budget::Claim;
 use forward::Runs;
 use monitor::Watching;
 use multi::Queue;
@@ -79,6 +85,8 @@ pub struct Context {
     pub engine: Rc<Engine>,
     /// The clients of all workers.
     pub registry: Arc<ClientRegistry>,
+    /// What the clients of all workers may hold together.
+    pub budget: Arc<Budget>,
     /// The users' scripts, for shards that forget them.
     pub scripts: Arc<Scripts>,
     /// The clients of all workers that wait in blocking commands.
@@ -93,6 +101,8 @@ pub struct Context {
     pub topology: Topology,
     /// What sockets are read into; see `task`.
     pub scratch: RefCell<BytesMut>,
+    /// The clients who hold memory and perhaps no longer need it.
+    pub resting: Resting,
     /// What the configuration says about connections.
     pub settings: LocalSettings,
     /// What INFO says of the process.
@@ -125,6 +135,8 @@ struct Session {
     watch: Option<Watch>,
     /// Whether it is one of those who break each other's watches.
     habit: Habit,
+    /// What of the budget it holds.
+    claim: Claim,
     /// A request that could not be sent yet; nothing behind it is looked at.
     stalled: Option<Pending>,
     /// The connection that the last request went to: when it is full, nothing more is taken on.
@@ -152,12 +164,15 @@ struct Pending {
 }
 
 /// Serves a client until it goes or is sent away.
-pub async fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) {
+///
+/// Not an `async fn`, which would keep its arguments as long as it runs: what an idle client costs is mostly this future and the session.
+pub fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) -> impl Future<Output = ()> {
     let window = Window::new(Arc::clone(&context.counts));
     let subscriptions = Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window));
-    let session = Session {
+    let session = Box::new(Session {
         tracked: Tracked::new(Rc::clone(&context.tracker), client.id(), Rc::clone(subscriptions.listener())),
         subscriptions,
+        claim: Claim::new(Arc::clone(&context.budget), Arc::clone(client.shared())),
         context,
         client,
         _registration: registration,
@@ -171,8 +186,8 @@ pub async fn serve(context: Rc<Context>, client: ClientState, registration: Regi
         runs: Runs::default(),
         writes: everywhere::Writes::default(),
         closing: false,
-    };
-    task::run(session, stream).await;
+    });
+    task::run(session, stream)
 }
 
 /// Tells a client that there are too many.
@@ -203,6 +218,7 @@ impl Session {
         sent && !self.window.is_again()
             && self.window.len() < self.context.config.limits.client_pending_commands_max
             && self.window.held() < OUT_BYTES_HIGH
+            && self.window.sent() < IN_FLIGHT_BYTES_HIGH
     }
 
     /// Whether the session is to end now: somebody has killed the client, or it does not read what it is sent. The task is woken when that
@@ -228,6 +244,16 @@ impl Session {
     /// Whether weft holds more replies than the client may leave unread. A single one may be of any size.
     fn is_flooded(&self) -> bool {
         self.window.len() > 1 && self.window.held() > self.context.config.limits.client_output_bytes_max
+    }
+
+    /// How much it holds beside what was read and not understood yet.
+    fn held(&self) -> usize {
+        let stalled = self.stalled.as_ref().map_or(0, |pending| pending.request.bytes().len());
+        let queued = match &self.mode {
+            Mode::Plain => 0,
+            Mode::Multi(queue) => queue.bytes(),
+        };
+        stalled + queued + self.window.sent() + self.window.held()
     }
 
     /// Looks up what `request` asks for; what cannot be carried out is answered here.
@@ -293,3 +319,6 @@ impl Session {
 
 /// With more than this held for the client, no further request of the client is looked at.
 const OUT_BYTES_HIGH: usize = 256 * 1024;
+
+/// Likewise with more bytes of its requests than this sent and not answered.
+const IN_FLIGHT_BYTES_HIGH: usize = 1024 * 1024;

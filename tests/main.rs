@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod affinity;
 mod blocking;
 mod bullmq;
 mod busy;
@@ -15,11 +16,13 @@ mod commands;
 mod configuring;
 mod contention;
 mod deploy;
+mod dramatiq;
 mod faults;
 mod fuzz;
 mod histories;
 mod keyspace;
 mod managing_clients;
+mod memory;
 mod monitor;
 mod multi;
 mod operators;

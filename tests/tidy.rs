@@ -18,17 +18,18 @@ fn the_source_is_tidy() {
 /// The modules of the library, lowest first, each with those it may import.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("slot", &[]),
+    ("affinity", &["slot"]),
     ("node_addr", &[]),
     ("resp", &[]),
     ("metrics", &[]),
-    ("config", &["slot", "node_addr"]),
+    ("config", &["slot", "affinity", "node_addr"]),
     ("telemetry", &["config"]),
     ("command", &["resp", "slot"]),
-    ("topology", &["slot", "node_addr", "resp", "config"]),
-    ("route", &["command", "topology", "slot", "resp"]),
+    ("topology", &["slot", "affinity", "node_addr", "resp", "config"]),
+    ("route", &["command", "topology", "slot", "affinity", "resp"]),
     ("upstream", &["topology", "slot", "node_addr", "resp", "config", "metrics"]),
-    ("txn", &["command", "route", "topology", "slot", "resp", "upstream", "node_addr", "config", "metrics"]),
-    ("session", &["txn", "command", "route", "topology", "slot", "node_addr", "resp", "upstream", "config", "metrics"]),
+    ("txn", &["command", "route", "topology", "slot", "affinity", "resp", "upstream", "node_addr", "config", "metrics"]),
+    ("session", &["txn", "command", "route", "topology", "slot", "affinity", "node_addr", "resp", "upstream", "config", "metrics"]),
     ("server", &["session", "txn", "upstream", "topology", "resp", "config", "metrics"]),
     ("dev", &["server", "telemetry", "topology", "node_addr", "slot", "config"]),
     ("cli", &["dev", "server", "telemetry", "topology", "config"]),
@@ -37,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Files, and folders of files, that are plain functions over values.
 const PURE: &[&str] = &[
     "src/slot.rs",
+    "src/affinity.rs",
     "src/node_addr.rs",
     "src/resp.rs",
     "src/resp/",

@@ -6,11 +6,12 @@
 //! |---|---|
 //! | `>` | a container: the rule stands under `name\|subcommand` |
 //! | `-` | no keys, and the same answer everywhere, or the server's own refusal |
-//! | `!` | not for scripts whose keys are not where they run |
+//! | `!` | not for scripts behind weft |
+//! | `?` | about a server rather than keys: not for scripts whose keys are not where they run |
 //! | `r1,-1,2` | keys from argument 1 to the last but none, every second; a last one that is not negative counts from the first |
 //! | `n1,3,1` | keys from argument 3 on, each, as many as argument 1 says |
 //!
-//! Ranges may be several. An asterisk before them: the reply may name keys. A capital behind them is for what options tell: `S` of SORT,
+//! Ranges may be several. A tilde before them: the command only reads. An asterisk: the reply may name keys. A capital behind them is for what options tell: `S` of SORT,
 //! `G5` of GEORADIUS from argument 5 on, `X` of XREAD, `C` of COPY.
 
 use super::columns::Handling;
@@ -24,19 +25,21 @@ pub fn lua_rules() -> String {
     format!(" {} ", rules.join(" "))
 }
 
-fn rule(spec: &CommandSpec) -> String {
+pub(super) fn rule(spec: &CommandSpec) -> String {
     let without_keys = match spec.handling {
         _ if !spec.subcommands.is_empty() => ">",
         Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking if spec.key_rule != KeyRule::Move => "",
         _ if spec.flags.contains(Flags::NOSCRIPT) || spec.handling == Handling::AnyShard || HARMLESS.contains(&spec.name) => "-",
-        _ => "!",
+        _ if spec.is_write() || spec.keys.iter().any(|key_spec| !key_spec.flags.contains(KeyFlags::NOT_KEY)) => "!",
+        _ => "?",
     };
     if !without_keys.is_empty() {
         return without_keys.to_owned();
     }
+    let reads = if spec.is_write() { "" } else { "~" };
     let names = if NAMING.contains(&spec.name) { "*" } else { "" };
     let ranges: String = spec.keys.iter().filter_map(range).collect();
-    format!("{names}{ranges}{}", options(spec))
+    format!("{reads}{names}{ranges}{}", options(spec))
 }
 
 fn range(key_spec: &KeySpec) -> Option<String> {
@@ -79,25 +82,25 @@ mod tests {
     fn each_kind_of_command_has_its_rule() {
         let rules = lua_rules();
         for expected in [
-            "get=r1,0,1",
+            "get=~r1,0,1",
             "mset=r1,-1,2",
             "bitop=r2,0,1r3,-1,1",
             "zunionstore=r1,0,1n2,3,1",
             "lmpop=*n1,2,1",
             "object=>",
-            "object|encoding=r2,0,1",
+            "object|encoding=~r2,0,1",
             "sort=r1,0,1S",
             "georadius=r1,0,1G6",
             "georadiusbymember=r1,0,1G5",
-            "xread=*X",
+            "xread=~*X",
             "copy=r1,0,1r2,0,1C",
             "time=-",
             "multi=-",
             "eval=-",
-            "publish=!",
+            "publish=?",
             "move=!",
             "migrate=!",
-            "scan=!",
+            "scan=?",
             "flushall=!",
         ] {
             assert!(rules.contains(&format!(" {expected} ")), "{expected}");

@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     pub(super) workers: Option<u64>,
     pub(super) isolation: Option<Isolation>,
     pub(super) topology: Option<RawTopology>,
+    pub(super) affinity: Option<Vec<String>>,
     pub(super) upstream: Option<RawUpstream>,
     pub(super) transactions: Option<RawTransactions>,
     pub(super) sweep: Option<RawSweep>,
@@ -89,6 +90,7 @@ pub(super) struct RawTransactions {
     pub(super) allow_eviction: Option<bool>,
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) compute_bytes_max: Option<u64>,
+    pub(super) undeclared_keys_max: Option<u64>,
     pub(super) multi_key: Option<MultiKey>,
     pub(super) wait_replicas: Option<u64>,
     pub(super) wait_fsync: Option<WaitFsync>,
@@ -110,8 +112,10 @@ pub(super) struct RawLimits {
     pub(super) clients_max: Option<u64>,
     pub(super) bulk_bytes_max: Option<u64>,
     pub(super) inline_bytes_max: Option<u64>,
+    pub(super) client_query_bytes_max: Option<u64>,
     pub(super) client_output_bytes_max: Option<u64>,
     pub(super) client_pending_commands_max: Option<u64>,
+    pub(super) clients_bytes_max: Option<u64>,
     pub(super) tracked_keys_max: Option<u64>,
 }
 

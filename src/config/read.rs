@@ -13,16 +13,18 @@ use super::raw::{
 };
 use super::slots::{self, Flaw};
 use super::*;
+use crate::affinity;
 
 /// Reads `text` and the password files it names.
 pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
     let mut raw = raw::parse(text, file)?;
     let read = Reader { text, file };
     let upstream = read.upstream(raw.upstream.take().unwrap_or_default())?;
+    let affinity = read.affinity(&raw)?;
     Ok(Config {
         isolation: raw.isolation.unwrap_or(Isolation::Strict),
         listen: read.listen(&raw)?,
-        topology: read.topology(raw.topology.unwrap_or_default())?,
+        topology: read.topology(raw.topology.unwrap_or_default(), affinity)?,
         transactions: read.transactions(raw.transactions.unwrap_or_default(), upstream.reply_timeout)?,
         upstream,
         sweep: read.sweep(&raw.sweep.unwrap_or_default())?,
@@ -55,10 +57,39 @@ impl Reader<'_> {
         Ok(ListenConfig { address, password, workers })
     }
 
-    fn topology(&self, raw: RawTopology) -> Result<TopologyConfig, ConfigError> {
+    fn affinity(&self, raw: &RawConfig) -> Result<Vec<Rule>, ConfigError> {
+        let texts = raw.affinity.as_deref().unwrap_or_default();
+        if !texts.is_empty() && raw.topology.as_ref().is_some_and(|topology| topology.cluster.is_some()) {
+            let problem = "a Redis Cluster says itself where keys live".into();
+            return Err(self.fail("affinity", problem, "remove the rules, and use hash tags in the keys".into()));
+        }
+        if texts.len() > AFFINITY_RULES_MAX {
+            let problem = format!("{} rules are named", texts.len());
+            return Err(self.fail("affinity", problem, format!("keep {AFFINITY_RULES_MAX}")));
+        }
+        let rules = texts.iter().enumerate().map(|(index, text)| {
+            let key = format!("affinity[{index}]");
+            if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+                let presets: Vec<&str> = affinity::PRESETS.iter().map(|(name, _)| *name).collect();
+                let remedy = || format!("name one of {}, or write a rule such as \"app:{{user}}:*\"", presets.join(", "));
+                return Rule::preset(text).ok_or_else(|| self.fail(&key, format!("`{text}` is no preset"), remedy()));
+            }
+            let rule = text.parse::<Rule>().map_err(|error| {
+                self.fail(
+                    &key,
+                    format!("`{text}` is not a rule: {error}"),
+                    "write literal text and one capture, as \"app:{user}:*\"".into(),
+                )
+            });
+            rule.map(|rule| vec![rule])
+        });
+        Ok(rules.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+
+    fn topology(&self, raw: RawTopology, affinity: Vec<Rule>) -> Result<TopologyConfig, ConfigError> {
         match (raw.cluster, raw.fixed) {
             (Some(cluster), None) => self.cluster(cluster).map(TopologyConfig::Cluster),
-            (None, Some(fixed)) => self.fixed(fixed).map(TopologyConfig::Static),
+            (None, Some(fixed)) => self.fixed(fixed, affinity).map(TopologyConfig::Static),
             (None, None) => {
                 let remedy = "name a Redis Cluster under `topology.cluster`, or single servers under `topology.static`";
                 Err(self.fail("topology", "no shards are named".into(), remedy.into()))
@@ -85,7 +116,7 @@ impl Reader<'_> {
         })
     }
 
-    fn fixed(&self, raw: RawStatic) -> Result<StaticConfig, ConfigError> {
+    fn fixed(&self, raw: RawStatic, affinity: Vec<Rule>) -> Result<StaticConfig, ConfigError> {
         let key = "topology.static.shards";
         let databases = self.size("topology.static.databases", raw.databases, 1..=16384, StaticConfig::DATABASES.into())?;
         let raw = raw.shards.unwrap_or_default();
@@ -98,7 +129,7 @@ impl Reader<'_> {
         self.must_be_unique(key, "name", shards.iter().map(|shard| shard.name.clone()))?;
         self.must_be_unique(key, "address", shards.iter().map(|shard| shard.address.to_string()))?;
         self.must_cover(key, &shards)?;
-        Ok(StaticConfig { databases: u16::try_from(databases).unwrap_or(u16::MAX), shards })
+        Ok(StaticConfig { databases: u16::try_from(databases).unwrap_or(u16::MAX), shards, affinity })
     }
 
     fn shard(&self, key: &str, raw: &RawShard) -> Result<StaticShard, ConfigError> {
@@ -202,6 +233,7 @@ impl Reader<'_> {
             allow_eviction: raw.allow_eviction.unwrap_or(default.allow_eviction),
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             compute_bytes_max: size("compute_bytes_max", raw.compute_bytes_max, KIB..=512 * MIB, default.compute_bytes_max)?,
+            undeclared_keys_max: size("undeclared_keys_max", raw.undeclared_keys_max, 0..=KIB, default.undeclared_keys_max)?,
             multi_key: raw.multi_key.unwrap_or(default.multi_key),
             wait: self.wait(&raw, reply_timeout)?,
         })
@@ -242,6 +274,12 @@ impl Reader<'_> {
             clients_max: size("clients_max", raw.clients_max, 1..=1024 * KIB, default.clients_max)?,
             bulk_bytes_max: size("bulk_bytes_max", raw.bulk_bytes_max, KIB..=512 * MIB, default.bulk_bytes_max)?,
             inline_bytes_max: size("inline_bytes_max", raw.inline_bytes_max, KIB..=MIB, default.inline_bytes_max)?,
+            client_query_bytes_max: size(
+                "client_query_bytes_max",
+                raw.client_query_bytes_max,
+                MIB..=4096 * MIB,
+                default.client_query_bytes_max,
+            )?,
             client_output_bytes_max: size(
                 "client_output_bytes_max",
                 raw.client_output_bytes_max,
@@ -254,6 +292,7 @@ impl Reader<'_> {
                 1..=1024 * KIB,
                 default.client_pending_commands_max,
             )?,
+            clients_bytes_max: size("clients_bytes_max", raw.clients_bytes_max, MIB..=1024 * 1024 * MIB, default.clients_bytes_max)?,
             tracked_keys_max: size("tracked_keys_max", raw.tracked_keys_max, 1..=1024 * MIB, default.tracked_keys_max)?,
         })
     }
@@ -310,6 +349,9 @@ fn log(raw: &RawLog) -> LogConfig {
     let default = LogConfig::default();
     LogConfig { level: raw.level.unwrap_or(default.level), format: raw.format.unwrap_or(default.format) }
 }
+
+/// Each key is held against each rule.
+const AFFINITY_RULES_MAX: usize = 64;
 
 /// The specification of Redis Cluster suggests no more nodes.
 const SHARDS_MAX: usize = 1000;

@@ -42,7 +42,8 @@ impl Display for StaticConfig {
             }
             writeln!(f, "}}")?;
         }
-        Ok(())
+        let rules: Vec<String> = self.affinity.iter().map(|rule| format!("\"{rule}\"")).collect();
+        writeln!(f, "affinity: [{}]", rules.join(", "))
     }
 }
 
@@ -71,6 +72,7 @@ impl Display for TransactionConfig {
         writeln!(f, "  allow_eviction: {}", self.allow_eviction)?;
         writeln!(f, "  kept_reply_bytes_max: {}", self.kept_reply_bytes_max)?;
         writeln!(f, "  compute_bytes_max: {}", self.compute_bytes_max)?;
+        writeln!(f, "  undeclared_keys_max: {}", self.undeclared_keys_max)?;
         writeln!(f, "  multi_key: {}", word(self.multi_key))?;
         writeln!(f, "  wait_replicas: {}", self.wait.replicas)?;
         writeln!(f, "  wait_fsync: {}", word(self.wait.fsync))?;
@@ -94,8 +96,10 @@ impl Display for LimitsConfig {
         writeln!(f, "  clients_max: {}", self.clients_max)?;
         writeln!(f, "  bulk_bytes_max: {}", self.bulk_bytes_max)?;
         writeln!(f, "  inline_bytes_max: {}", self.inline_bytes_max)?;
+        writeln!(f, "  client_query_bytes_max: {}", self.client_query_bytes_max)?;
         writeln!(f, "  client_output_bytes_max: {}", self.client_output_bytes_max)?;
         writeln!(f, "  client_pending_commands_max: {}", self.client_pending_commands_max)?;
+        writeln!(f, "  clients_bytes_max: {}", self.clients_bytes_max)?;
         writeln!(f, "  tracked_keys_max: {}", self.tracked_keys_max)
     }
 }

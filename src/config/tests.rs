@@ -20,7 +20,7 @@ fn error_beside_shards(text: &str) -> String {
 fn the_sample_is_the_defaults_with_three_static_shards() {
     let shard = |name: &str, port| StaticShard { name: name.into(), address: NodeAddr::new("127.0.0.1", port).unwrap(), slots: vec![] };
     let shards = vec![shard("a", 7001), shard("b", 7002), shard("c", 7003)];
-    let topology = TopologyConfig::Static(StaticConfig { databases: StaticConfig::DATABASES, shards });
+    let topology = TopologyConfig::Static(StaticConfig { databases: StaticConfig::DATABASES, shards, affinity: vec![] });
     assert_eq!(Config::parse(SAMPLE, "proxy.yaml"), Ok(Config::with_topology(topology)));
 }
 
@@ -54,6 +54,28 @@ fn a_cluster_needs_only_seeds() {
     let config = Config::parse("topology: {cluster: {seeds: ['a:1', '[::1]:2']}}", "proxy.yaml").unwrap();
     let seeds = vec!["a:1".parse().unwrap(), "[::1]:2".parse().unwrap()];
     assert_eq!(config.topology, TopologyConfig::Cluster(ClusterConfig { seeds, refresh_interval: ClusterConfig::REFRESH_INTERVAL }));
+}
+
+#[test]
+fn affinity_is_rules_and_presets_of_static_shards() {
+    let rules = |text: &str| match Config::parse(&format!("{SHARDS}affinity: {text}"), "proxy.yaml").unwrap().topology {
+        TopologyConfig::Static(fixed) => fixed.affinity.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        TopologyConfig::Cluster(_) => unreachable!(),
+    };
+    assert_eq!(rules("['app:{user}:*', dramatiq, bullmq]"), ["app:{user}:*", "dramatiq", "dramatiq:*", "bull:{queue}:*"]);
+    assert_eq!(
+        error_beside_shards("affinity: ['app:{user}:*', sidekiq]"),
+        "proxy.yaml:2: affinity[1]: `sidekiq` is no preset; name one of bullmq, dramatiq, channels_redis, or write a rule such as \"app:{user}:*\""
+    );
+    assert_eq!(
+        error_beside_shards("affinity: ['{a}:{b}']"),
+        "proxy.yaml:2: affinity[0]: `{a}:{b}` is not a rule: a rule has one capture at most, written {name}; \
+         write literal text and one capture, as \"app:{user}:*\""
+    );
+    assert_eq!(
+        error_of("topology: {cluster: {seeds: ['a:1']}}\naffinity: [bullmq]"),
+        "proxy.yaml:2: affinity: a Redis Cluster says itself where keys live; remove the rules, and use hash tags in the keys"
+    );
 }
 
 #[test]

@@ -91,6 +91,7 @@ impl Shards {
     pub fn topology(&self) -> TopologyConfig {
         match self.mode {
             Mode::Static => TopologyConfig::Static(StaticConfig {
+                affinity: Vec::new(),
                 databases: StaticConfig::DATABASES,
                 shards: self
                     .addresses()

@@ -269,8 +269,19 @@ pub const COMPUTED_NOT_TAKEN: &str =
 pub const SCRIPT_REFUSED: &str = "CROSSSLOT a script over several shards cannot ";
 /// Such a script uses the key `%s`, which it has not declared.
 pub const SCRIPT_KEY: &str = "CROSSSLOT a script over several shards cannot use '%s', which is not among the keys that it declares";
+/// A script uses the key `%s`, which it has not declared and which lives elsewhere, or may. A rule that begins with `%s` would keep it with
+/// the script's first key.
+pub const SCRIPT_KEY_RULE: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
+     declare it, or keep both together by a hash tag in their names or by a rule under `affinity`, for instance '%s*'";
+/// The same where the names have nothing in common.
+pub const SCRIPT_KEY_TAG: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
+     declare it, or keep it together with a key that is declared, by a hash tag in both names or by a rule under `affinity`";
+/// What stands before the errors above, with the key in hexadecimal digits, where the script has written nothing that stays.
+pub const SCRIPT_UNDECLARED: &str = "WEFTUNDECLARED ";
 /// Such a script calls the command `%s` in a way that touches more than its keys.
 pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
+/// A script calls the command `%s`, which is about whole databases or moves a key to another.
+pub const SCRIPT_COMMAND_HERE: &str = "CROSSSLOT a script cannot call '%s', which reaches beyond its keys and this shard";
 /// What a server says of a script that SCRIPT KILL has ended.
 pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
 /// A client names a key of weft's own.

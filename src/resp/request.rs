@@ -46,6 +46,16 @@ impl Request {
         Self { bytes, args }
     }
 
+    /// The same request in memory of its own, unless it is large. A client's requests are slices of the buffer that they were read into,
+    /// which many clients share: what stays for long must not keep the whole of it.
+    #[must_use]
+    pub fn detached(self) -> Self {
+        if self.bytes.len() >= DETACHED_BYTES_MAX {
+            return self;
+        }
+        Self { bytes: Bytes::copy_from_slice(&self.bytes), args: self.args }
+    }
+
     /// The whole frame, ready to be sent.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
@@ -82,6 +92,9 @@ impl Request {
         start as usize..end as usize
     }
 }
+
+/// A larger request is most of the buffer that it was read into.
+const DETACHED_BYTES_MAX: usize = 16 * 1024;
 
 impl fmt::Debug for Request {
     /// Values may be secret: only the command's name and the number of arguments are shown.

@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
 use crate::metrics::Counter;
-use crate::session::{self, Context, Databases, Hub, LocalSettings, Mailbox, Peer, Tracker};
+use crate::session::{self, Context, Databases, Hub, LocalSettings, Mailbox, Peer, Resting, Tracker};
 use crate::txn::{Engine, Script, TxnIds};
 use crate::upstream::{Handshake, Upstreams};
 
@@ -80,6 +80,7 @@ fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context>
         upstreams,
         engine,
         registry: Arc::clone(&shared.registry),
+        budget: Arc::clone(&shared.budget),
         scripts: Arc::clone(&shared.scripts),
         waiting: Arc::clone(&shared.waiting),
         monitors: Arc::clone(&shared.monitors),
@@ -89,6 +90,7 @@ fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context>
         metrics: Arc::clone(&shared.metrics),
         counts: Arc::clone(&shared.counts[index]),
         scratch: RefCell::new(BytesMut::new()),
+        resting: Resting::default(),
     })
 }
 
@@ -133,7 +135,7 @@ fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, mailbox: &A
     }
 }
 
-/// Keeps the clock that sessions read, and looks for connections that do not answer.
+/// Keeps the clock that sessions read, looks for connections that do not answer, and takes back what silent clients hold.
 async fn housekeeping(context: &Context) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -141,6 +143,8 @@ async fn housekeeping(context: &Context) {
         ticks.tick().await;
         let now = Instant::now();
         context.engine.set_now(now);
+        context.resting.look();
+        context.budget.watch(now);
         context.upstreams.watch(now);
         context.tracker.watch(now, context.config.upstream.reply_timeout);
     }

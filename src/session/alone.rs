@@ -14,8 +14,8 @@ use super::tracking::Turn;
 use super::{Mode, Pending, Session, blocking, dispatch, pubsub, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
-use crate::resp::{Proto, Request, error_reply};
-use crate::route::{self, Place, Route, RouteError, Routed};
+use crate::resp::{Request, error_reply};
+use crate::route::{self, Place, Route, RouteError};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
 
@@ -112,6 +112,7 @@ impl Session {
         let map = context.upstreams.map();
         let (proto, strict) = (self.client.proto(), context.is_strict());
         let routed = match (route::route(&map, self.client.profile.db, spec, &request), spec.handling) {
+            (Ok(Route::One(routed)), Handling::Script) => return self.script_alone(routed).await,
             (Ok(Route::One(routed)), _) => Some(routed),
             (Ok(Route::Several(keys)), Handling::Split(kind)) => {
                 return match split::divide(kind, spec, &request, &keys) {
@@ -139,10 +140,7 @@ impl Session {
         };
         let result = match routed {
             Some(routed) => {
-                let result = match spec.handling {
-                    Handling::Script => self.script(routed.clone(), proto, strict).await,
-                    _ => context.engine.single(routed.clone(), proto, strict).await,
-                };
+                let result = context.engine.single(routed.clone(), proto, strict).await;
                 context.serve(blocking::brought(&routed)).await;
                 result
             }
@@ -151,26 +149,9 @@ impl Session {
         self.deliver(result);
     }
 
-    /// A user's script. One that its shard has forgotten is given back to it and called again, since nothing ran. That it has forgotten it
-    /// the shard is asked: a script may answer what it likes.
-    async fn script(&self, routed: Routed, proto: Proto, strict: bool) -> Result<Bytes, ExecError> {
-        let engine = &self.context.engine;
-        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
-        let result = engine.single(routed.clone(), proto, strict).await;
-        match &result {
-            Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,
-            Ok(reply) if !route::is_error(reply) => {
-                self.context.scripts.note(routed.spec.name, &routed.request);
-                result
-            }
-            _ => result,
-        }
-    }
-
     pub(super) fn deliver(&self, result: Result<Bytes, ExecError>) {
         match result {
-            Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
-            Err(ExecError::Refused(reply)) => self.window.reply(|out| out.extend_from_slice(&reply)),
+            Ok(reply) | Err(ExecError::Refused(reply)) => self.window.reply_with([reply]),
             Err(error) => self.reply(|reply| rescue::exec(reply, &error)),
         }
     }
@@ -197,7 +178,7 @@ impl Session {
             },
         };
         match result {
-            Ok(replies) => self.window.reply(|out| split::merge(&plan, &replies, out, proto)),
+            Ok(replies) => self.window.reply_with(split::merge(&plan, &replies, proto)),
             Err(error) => self.deliver(Err(error)),
         }
     }
@@ -206,6 +187,7 @@ impl Session {
     /// is found to be gone when its turn comes.
     async fn watch(&mut self, Pending { spec, request }: Pending) {
         let context = Rc::clone(&self.context);
+        let request = request.detached();
         let keys = match route::route(&context.upstreams.map(), self.client.profile.db, spec, &request) {
             Ok(Route::One(routed)) => vec![(routed.place, routed.keys.iter().map(|key| request.arg_bytes(key.index as usize)).collect())],
             Ok(Route::Several(keys)) => by_place(&request, &keys),

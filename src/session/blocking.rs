@@ -127,7 +127,7 @@ async fn sleep_until(until: Option<Instant>) {
 impl Session {
     /// Carries out a blocking command as far as that goes without waiting: it was answered, or the client waits.
     pub(super) async fn block(&mut self, Pending { spec, request }: Pending) -> Option<Blocked> {
-        let mut form = match form::form(spec.name, &request) {
+        let mut form = match form::form(spec.name, &request.detached()) {
             Ok(form) => form,
             Err(text) => {
                 self.reply(|reply| reply.error(text));

@@ -9,13 +9,14 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::busy::Guard;
+use super::script::is_loaded_by;
 use super::{Context, Session, blocking, local};
 use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place};
 use crate::topology::ShardId;
-use crate::txn::compute::Spread;
+use crate::txn::compute::{Spread, shim};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
 
@@ -54,11 +55,19 @@ impl Session {
 impl Context {
     /// Carries out `commands` as one transaction, and wakes who waits for what they write.
     pub(super) async fn compute(&self, commands: Vec<Spread>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
-        let commands = commands.into_iter().map(|command| self.with_source(command)).collect::<Result<Vec<_>, _>>()?;
+        let mut commands = commands.into_iter().map(|command| self.with_source(command)).collect::<Result<Vec<_>, _>>()?;
         let _running = self.running(&commands);
-        let executed = self.engine.compute(commands.clone(), watch, proto).await;
+        let (watching, mut watch) = (watch.is_some(), watch);
+        let executed = loop {
+            let executed = self.engine.compute(commands.clone(), watch.take(), proto).await;
+            match executed {
+                // The client's watches are used up.
+                Err(ExecError::Undeclared { command, key, text }) if !watching => self.add_hidden(&mut commands, command, &key, text)?,
+                executed => break executed,
+            }
+        };
         if let Ok(Executed::Replies(replies)) = &executed {
-            let called = commands.iter().zip(replies).filter(|(command, reply)| command.is_script() && !route::is_error(reply));
+            let called = commands.iter().zip(replies).filter(|(command, reply)| command.is_script() && is_loaded_by(reply));
             called.for_each(|(command, _)| self.scripts.note(command.spec.name, &command.request));
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
@@ -76,6 +85,23 @@ impl Context {
             _ => None,
         };
         Ok(Spread { source, ..command })
+    }
+
+    /// Gives the script that is number `at` of `commands` one more key, which it does not declare; otherwise the error is `text`.
+    fn add_hidden(&self, commands: &mut [Spread], at: usize, key: &[u8], text: String) -> Result<(), ExecError> {
+        let hidden: usize = commands.iter().map(|command| command.hidden).sum();
+        let allowed = hidden < self.config.transactions.undeclared_keys_max && !route::is_internal(key);
+        let Some(command) = commands.get_mut(at).filter(|_| allowed) else { return Err(ExecError::Rejected(text)) };
+        let mut keys = Keys::new();
+        let request = shim::with_hidden(&command.request, command.keys.len(), key);
+        let place = Place::of(&self.upstreams.map(), command.db, key).ok_or(ExecError::Unreachable)?;
+        match command::keys(command.spec, &request, &mut keys) {
+            Ok(()) => command.keys.extend(keys.last().map(|key| (*key, place))),
+            Err(_) => return Err(ExecError::Rejected(text)),
+        }
+        command.request = request;
+        command.hidden += 1;
+        Ok(())
     }
 
     /// Takes note that those of `commands` that are scripts run, at whichever of their shards it will be.
@@ -99,7 +125,7 @@ impl Context {
         if matches!(spec.name, "fcall" | "fcall_ro") {
             return Err(error_reply::function_over_shards(spec.name));
         }
-        Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None })
+        Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None, hidden: 0 })
     }
 
     /// `request`, a COPY or MOVE sent to database `db`, which names another one; or the error for it.

@@ -28,12 +28,13 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 
 pub(super) use acknowledge::Writes;
+pub(super) use scripts::Called;
 pub use scripts::Scripts;
 
 use super::{Pending, Session};
 use crate::command::{Flags, Handling};
-use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
-use crate::route::{self, Routed};
+use crate::resp::{Proto, ReplyWriter, elements, error_reply};
+use crate::route;
 use crate::txn::ExecError;
 
 impl Session {
@@ -41,7 +42,7 @@ impl Session {
     pub(super) async fn everywhere(&mut self, Pending { spec, request }: Pending) {
         if let Handling::Keyspace(survey) = spec.handling {
             return match self.survey(survey, &request).await {
-                Ok(reply) => self.window.reply(|out| out.extend_from_slice(&reply)),
+                Ok(reply) => self.window.reply_with([reply]),
                 Err(error) => self.deliver(Err(error)),
             };
         }
@@ -53,14 +54,15 @@ impl Session {
             _ => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {
-            // One that a shard lacks is given back to it when it is called.
+            // One that a shard lacks is given back to it when it is called; where weft needs the text, what shards have does not help.
             Ok(replies) if spec.name == "script|exists" && !replies.iter().any(|reply| route::is_error(reply)) => {
                 let lists: Vec<Vec<Bytes>> = replies.iter().filter_map(|reply| elements(reply).ok().flatten()).collect();
                 let on_all = |index: usize| lists.iter().all(|list| list.get(index).is_some_and(|found| found.as_ref() == b":1\r\n"));
                 self.reply(|reply| {
                     reply.array(request.argc() - 2);
                     for (index, digest) in request.args_from(2).enumerate() {
-                        reply.integer(i64::from(on_all(index) || context.scripts.body(digest).is_some()));
+                        let known = context.scripts.body(digest).is_some();
+                        reply.integer(i64::from(known || (on_all(index) && !context.scripts.are_held())));
                     }
                 });
             }
@@ -73,19 +75,6 @@ impl Session {
             }
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),
         }
-    }
-
-    /// Gives the script that `routed` calls back to the shards, if its own has forgotten it and weft remembers it; whether it did.
-    pub(super) async fn reload_script(&self, routed: &Routed) -> bool {
-        let digest = routed.request.arg(1);
-        let Some(body) = self.context.scripts.body(digest) else { return false };
-        let exists = Request::new(&[&b"SCRIPT"[..], b"EXISTS", digest]);
-        let known = self.context.engine.one_shard(routed.place.shard, &exists, 0, Proto::Resp2).await;
-        if known.ok().as_deref() != Some(b"*1\r\n:0\r\n") {
-            return false;
-        }
-        let load = Request::new(&[&b"SCRIPT"[..], b"LOAD", &body]);
-        self.context.engine.every_shard(&load, 0, Proto::Resp2).await.is_ok()
     }
 }
 

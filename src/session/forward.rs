@@ -9,6 +9,8 @@
 //! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |
 //! | other writes | alone, natively on a leased connection | the command |
 //!
+//! A request of more than a megabyte goes on a connection of its own.
+//!
 //! The first way that can be taken is taken. The [gate] can be relied on while it is free; where transactions over
 //! several shards keep it closed, the ways below it are as good as they ever were.
 //!
@@ -23,11 +25,12 @@ use smallvec::SmallVec;
 use super::dispatch::Step;
 use super::window::{Lane, Shape, Window};
 use super::{Pending, Session, rescue};
+use crate::affinity::Affinity;
 use crate::command::{self, KeyError};
 use crate::route::{self, Place, Route, RouteError, Routed};
-use crate::topology::Mode;
+use crate::topology::{Mode, SlotMap};
 use crate::txn::{Batch, gate, guarded_request, lock, part};
-use crate::upstream::{ReplySink, UpstreamError};
+use crate::upstream::{ReplySink, UpstreamError, goes_apart};
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
 #[derive(Default)]
@@ -51,10 +54,10 @@ impl Session {
         }
         let map = self.context.upstreams.map();
         match route::route(&map, self.client.profile.db, spec, &request) {
-            Ok(Route::One(routed)) => self.send(routed, map.mode()),
+            Ok(Route::One(routed)) => self.send(routed, &map),
             Ok(Route::Several(_)) => Step::Alone(Pending { spec, request }),
             Err(RouteError::Keys(error)) if rescue::is_the_shards_to_tell(error) => match route::anywhere(&map, spec, request) {
-                Some(routed) => self.send(routed, map.mode()),
+                Some(routed) => self.send(routed, &map),
                 None => self.refuse(crate::resp::error_reply::CLUSTERDOWN_SLOT),
             },
             Err(RouteError::Keys(KeyError::OtherDatabase | KeyError::Pattern | KeyError::Get)) => Step::Alone(Pending { spec, request }),
@@ -62,7 +65,8 @@ impl Session {
         }
     }
 
-    fn send(&mut self, routed: Routed, mode: Mode) -> Step {
+    fn send(&mut self, routed: Routed, map: &SlotMap) -> Step {
+        let (mode, affinity) = (map.mode(), map.affinity());
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
         if write && self.context.serves(&routed) {
             return Step::Alone(routed.into());
@@ -70,6 +74,9 @@ impl Session {
         if write {
             // Perhaps too early: who is woken by it looks again after a moment.
             self.context.ring(&routed);
+        }
+        if goes_apart([&routed.request]) {
+            return Step::Alone(routed.into());
         }
         if strict && write {
             if mode == Mode::Static && self.window.may_arm(place) && !self.runs.has(place) && self.arm(&routed) {
@@ -82,11 +89,11 @@ impl Session {
             return Step::Stalled(routed.into());
         }
         match routed.keys.len() {
-            1 if strict && mode == Mode::Static => self.transmit_gated(routed),
-            1 if strict => self.transmit(Shape::Checked, routed, write_checked),
+            1 if strict && mode == Mode::Static => self.transmit_gated(routed, affinity),
+            1 if strict => self.transmit(Shape::Checked, routed, |out, routed| write_checked(out, routed, affinity)),
             2.. if strict => self.transmit(Shape::Atomic, routed, |out, routed| {
                 out.extend_from_slice(MULTI);
-                lock::write_exists(out, place.slot, routed.key_names());
+                lock::write_exists(out, place.slot, affinity.with_groups(routed.key_names()));
                 out.extend_from_slice(routed.request.bytes());
                 out.extend_from_slice(EXEC);
             }),
@@ -106,18 +113,19 @@ impl Session {
         let ticket = self.window.push(Shape::Bare, place, Lane::Armed, routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
         armed.send(sink, ticket, 1, |out| out.extend_from_slice(routed.request.bytes()));
+        self.last_conn = Some(Rc::clone(armed.conn()));
         true
     }
 
     /// Sends a read of one key behind a look at the gate, or at the key's own lock where the gate was closed of late.
-    fn transmit_gated(&mut self, routed: Routed) {
+    fn transmit_gated(&mut self, routed: Routed, affinity: &Affinity) {
         let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else {
             return self.reply(|reply| rescue::upstream(reply, UpstreamError::NotSent, false));
         };
         let conn = node.shared(place.db, self.client.proto());
         if !conn.trusts_gate() {
-            return self.transmit(Shape::Checked, routed, write_checked);
+            return self.transmit(Shape::Checked, routed, |out, routed| write_checked(out, routed, affinity));
         }
         let ticket = self.window.push(Shape::Bare, place, Lane::Read, routed.request.clone());
         let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
@@ -171,7 +179,7 @@ impl Session {
                 continue;
             };
             let Some(&head) = members.first() else { continue };
-            let batch: Batch = part::batch(participant, commands.iter(), &[], false, proto);
+            let batch: Batch = part::batch(participant, map.affinity(), commands.iter(), &[], false, proto);
             let request = guarded_request(&batch, proto);
             self.window.start_run(members, batch.commands);
             let sink: Rc<dyn ReplySink> = Rc::<Window>::clone(&self.window);
@@ -188,8 +196,8 @@ impl Runs {
     }
 }
 
-fn write_checked(out: &mut BytesMut, routed: &Routed) {
-    lock::write_exists(out, routed.place.slot, routed.key_names());
+fn write_checked(out: &mut BytesMut, routed: &Routed, affinity: &Affinity) {
+    lock::write_exists(out, routed.place.slot, affinity.with_groups(routed.key_names()));
     out.extend_from_slice(routed.request.bytes());
 }
 

@@ -5,11 +5,9 @@
 //! place. SELECT takes effect on the
 //! routing of what is queued behind it.
 
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use futures::future::join_all;
 
 use super::client::Queued;
 use super::dispatch::Step;
@@ -21,6 +19,7 @@ use crate::resp::{Request, error_reply};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::ShardId;
 use crate::txn::compute::Spread;
+use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
 
 /// What was queued since MULTI.
@@ -90,6 +89,11 @@ impl Queue {
         self.shown.push(shown);
     }
 
+    /// How many bytes of requests it holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// EXEC will refuse.
     pub(super) fn spoil(&mut self) {
         self.spoiled = true;
@@ -141,8 +145,8 @@ impl Session {
     }
 
     /// Queues `pending`, or says why not.
-    pub(super) fn enqueue(&mut self, pending: Pending) -> Step {
-        match self.element(pending) {
+    pub(super) fn enqueue(&mut self, Pending { spec, request }: Pending) -> Step {
+        match self.element(Pending { spec, request: request.detached() }) {
             Ok(element) => {
                 let Mode::Multi(queue) = &mut self.mode else { return Step::Sent };
                 queue.elements.push(element);
@@ -231,19 +235,12 @@ impl Session {
             self.reply(|reply| reply.error(error_reply::EXECABORT));
             return false;
         }
-        self.bring_scripts(&queue).await;
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
             context.compute(commands, watch, self.client.proto()).await
         } else {
-            let commands: Vec<Routed> = queue.elements.iter().flat_map(Element::commands).cloned().collect();
-            let executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
-            if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-                context.serve(commands.iter().flat_map(blocking::brought)).await;
-                commands.iter().for_each(|command| context.scripts.note(command.spec.name, &command.request));
-            }
-            executed
+            self.exec_queued(&queue, watch).await
         };
         if let Some(mut habit) = habit {
             habit.set_broken(matches!(executed, Ok(Executed::WatchBroken)));
@@ -265,12 +262,21 @@ impl Session {
         carried_out
     }
 
-    /// Sees to it that the scripts which `queue` calls are where it calls them. Once it is carried out it is too late: NOSCRIPT would be
-    /// one of the replies, and its neighbours would have run.
-    async fn bring_scripts(&self, queue: &Queue) {
-        let called = queue.elements.iter().flat_map(Element::commands).filter(|command| command.spec.name.starts_with("evalsha"));
-        let places: HashMap<_, _> = called.map(|command| ((command.place.shard, command.request.arg(1)), command)).collect();
-        join_all(places.into_values().map(|command| self.reload_script(command))).await;
+    /// Carries out what `queue` holds where its keys are.
+    async fn exec_queued(&self, queue: &Queue, watch: Option<Watch>) -> Result<Executed, ExecError> {
+        let context = &self.context;
+        let queued = || queue.elements.iter().flat_map(Element::commands);
+        let mut commands: Vec<Routed> = queued().cloned().collect();
+        let brought = self.bring_scripts(&mut commands).await?;
+        let mut executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
+        if let Ok(Executed::Replies(replies)) = &mut executed {
+            brought.read(&commands, replies);
+        }
+        if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
+            context.serve(queued().flat_map(blocking::brought)).await;
+            queued().for_each(|command| context.scripts.note(command.spec.name, &command.request));
+        }
+        executed
     }
 
     /// Writes EXEC's array: `replies` are those of the commands in the order in which the elements named them.
@@ -288,12 +294,11 @@ impl Session {
                 Element::Unwatch => self.reply(|reply| reply.simple("OK")),
                 Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) | Element::Spread(_) => {
-                    self.window.reply(|out| replies.next().iter().for_each(|reply| out.extend_from_slice(reply)))
+                    self.window.reply_with(replies.next());
                 }
                 Element::Split(plan) => {
                     let parts: Vec<Bytes> = replies.by_ref().take(plan.commands.len()).collect();
-                    let proto = self.client.proto();
-                    self.window.reply(|out| split::merge(&plan, &parts, out, proto));
+                    self.window.reply_with(split::merge(&plan, &parts, self.client.proto()));
                 }
             }
         }

@@ -31,7 +31,7 @@ use crate::resp::{Proto, ReplyWriter, Request, Value, error_reply};
 use crate::route::{Place, Routed};
 use crate::topology::Mode;
 use crate::txn::ExecError;
-use crate::upstream::{ReplySink, Topic, TopicKind};
+use crate::upstream::{ReplySink, Topic, TopicKind, goes_apart};
 
 /// What one client listens to. Dropping it ends that.
 pub(super) struct Subscriptions {
@@ -149,6 +149,9 @@ impl Session {
     }
 
     fn publish(&mut self, kind: TopicKind, Pending { spec, request }: Pending) -> Step {
+        if goes_apart([&request]) {
+            return Step::Alone(Pending { spec, request });
+        }
         if self.window.has_writes() {
             return Step::Stalled(Pending { spec, request });
         }

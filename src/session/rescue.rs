@@ -41,7 +41,7 @@ pub(super) fn exec(reply: &mut ReplyWriter<'_>, error: &ExecError) {
         ExecError::TxnUnknown => reply.error(error_reply::TXNUNKNOWN),
         ExecError::TxnPending => reply.error(error_reply::TXNPENDING),
         ExecError::Unconfirmed => reply.error(error_reply::TXNUNCONFIRMED),
-        ExecError::Rejected(text) => reply.error(text),
+        ExecError::Rejected(text) | ExecError::Undeclared { text, .. } => reply.error(text),
         ExecError::Refused(frame) => reply.error(&server_error(frame)),
     }
 }

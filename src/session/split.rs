@@ -46,12 +46,14 @@ pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Requ
     Some(Plan { kind, commands, origin })
 }
 
-/// Writes the one reply that the replies of `plan`'s commands amount to. An error of any of them is the reply.
-pub(super) fn merge(plan: &Plan, replies: &[Bytes], out: &mut BytesMut, proto: Proto) {
-    let mut writer = ReplyWriter::new(out, proto);
+/// The one reply that the replies of `plan`'s commands amount to, in pieces of them. An error of any of them is the reply.
+pub(super) fn merge(plan: &Plan, replies: &[Bytes], proto: Proto) -> Vec<Bytes> {
     if let Some(error) = replies.iter().find(|reply| reply.first() == Some(&b'-')) {
-        return out.extend_from_slice(error);
+        return vec![error.clone()];
     }
+    let mut head = BytesMut::new();
+    let mut writer = ReplyWriter::new(&mut head, proto);
+    let mut found = Vec::new();
     match plan.kind {
         SplitKind::Pairs => writer.simple("OK"),
         SplitKind::PairsIfAbsent => writer.integer(1),
@@ -59,14 +61,17 @@ pub(super) fn merge(plan: &Plan, replies: &[Bytes], out: &mut BytesMut, proto: P
         SplitKind::Values => {
             writer.array(plan.origin.len());
             let mut values: Vec<_> = replies.iter().map(|reply| elements(reply).ok().flatten().unwrap_or_default().into_iter()).collect();
-            for part in &plan.origin {
-                match values[*part].next() {
-                    Some(value) => out.extend_from_slice(&value),
-                    None => ReplyWriter::new(out, proto).null(),
-                }
-            }
+            found = plan.origin.iter().map(|part| values[*part].next().unwrap_or_else(|| null(proto))).collect();
         }
     }
+    found.insert(0, head.freeze());
+    found
+}
+
+fn null(proto: Proto) -> Bytes {
+    let mut out = BytesMut::new();
+    ReplyWriter::new(&mut out, proto).null();
+    out.freeze()
 }
 
 fn integer(reply: &Bytes) -> Option<i64> {

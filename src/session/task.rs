@@ -8,9 +8,9 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -41,6 +41,16 @@ enum Shift {
     Over,
 }
 
+impl Shift {
+    /// Of the request that it is about.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Alone(pending) => pending.request.bytes().len(),
+            Self::Again | Self::Paused | Self::Over => 0,
+        }
+    }
+}
+
 /// How far the fast gear got.
 enum Advance {
     /// All that was read is sent on.
@@ -56,19 +66,21 @@ enum Advance {
 }
 
 /// Serves the client behind `stream` until either side ends the session.
-pub(super) async fn run(mut session: Session, stream: TcpStream) {
+///
+/// What is rare is in boxes: an idle client pays for the largest thing that its task may ever wait for.
+pub(super) async fn run(mut session: Box<Session>, stream: TcpStream) {
     let mut downstream = Downstream { stream, input: BytesMut::new(), decoder: RequestDecoder::default(), ended: false };
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
-                if let Some(blocked) = session.alone(pending).await
-                    && !downstream.wait_out(&mut session, blocked).await
+                if let Some(blocked) = Box::pin(session.alone(pending)).await
+                    && !Box::pin(downstream.wait_out(&mut session, blocked)).await
                 {
                     return;
                 }
             }
             Shift::Paused => {
-                if !downstream.wait_out_pause(&mut session).await {
+                if !Box::pin(downstream.wait_out_pause(&mut session)).await {
                     return;
                 }
             }
@@ -76,7 +88,7 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
                 while let Some(request) = session.window.take_again() {
                     // It may wait for a lock: what is answered before it must not wait too.
                     downstream.flush(&session).await;
-                    session.again(request).await;
+                    Box::pin(session.again(request)).await;
                 }
             }
             Shift::Over => return,
@@ -86,6 +98,28 @@ pub(super) async fn run(mut session: Session, stream: TcpStream) {
 
 impl Downstream {
     fn poll(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
+        let polled = self.poll_fast(session, cx);
+        let present = self.input.len() + session.held();
+        match &polled {
+            Poll::Pending => {
+                // What was not granted is not read either, and not held.
+                session.claim.set(self.held(session).min(session.claim.bytes()).max(present));
+                session.claim.rests(session.context.engine.now());
+            }
+            Poll::Ready(shift) => {
+                session.claim.set(present + shift.bytes());
+                session.claim.works();
+            }
+        }
+        polled
+    }
+
+    /// How much memory the client takes: what was read, what has to be read until the request in progress is complete, and all else.
+    fn held(&self, session: &Session) -> usize {
+        self.input.len() + self.decoder.needed() + session.held()
+    }
+
+    fn poll_fast(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
         session.overhear(cx);
         loop {
@@ -118,6 +152,7 @@ impl Downstream {
                 Poll::Ready(Err(_)) => return Poll::Ready(Shift::Over),
                 Poll::Pending => {
                     session.client.publish();
+                    session.window.rest(&session.context.resting);
                     return Poll::Pending;
                 }
             }
@@ -136,7 +171,8 @@ impl Downstream {
                 () = poll_fn(|cx| self.poll_gone(session, cx)) => break false,
                 () = blocked.rest(waiting) => {}
             }
-            if session.attempt_again(&mut blocked).await {
+            // In a box, so that resting costs little: there may be very many who do.
+            if Box::pin(session.attempt_again(&mut blocked)).await {
                 break true;
             }
         };
@@ -214,8 +250,15 @@ impl Downstream {
     }
 
     /// Reads more: into what is left of the worker's scratch buffer, so that an idle session holds none, or behind an unfinished frame.
-    fn poll_read(&mut self, session: &Session, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    ///
+    /// What a large request needs is claimed before it is read; until then the client's bytes stay in its socket.
+    fn poll_read(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if !self.input.is_empty() {
+            let announced = self.input.len() + self.decoder.needed();
+            if announced > session.context.config.limits.client_query_bytes_max {
+                return Poll::Ready(Err(io::ErrorKind::FileTooLarge.into()));
+            }
+            ready!(session.claim.poll_grow(self.held(session), cx));
             self.input.reserve(self.decoder.needed().clamp(READ_BYTES, READ_BYTES_MAX));
             let read = pin!(self.stream.read_buf(&mut self.input)).poll(cx);
             if let Poll::Ready(Ok(received)) = read {
@@ -242,7 +285,7 @@ impl Downstream {
     fn poll_write(&mut self, session: &Session, cx: &mut Context<'_>) -> io::Result<()> {
         session.window.with_out(|out| {
             while !out.is_empty() {
-                match Pin::new(&mut self.stream).poll_write(cx, out) {
+                match Pin::new(&mut self.stream).poll_write(cx, out.first()) {
                     Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                     Poll::Ready(Ok(sent)) => {
                         session.context.counts.add(Counter::BytesWritten, sent as u64);
@@ -252,9 +295,7 @@ impl Downstream {
                     Poll::Pending => return Ok(()),
                 }
             }
-            if out.capacity() > KEPT_BYTES {
-                *out = BytesMut::new();
-            }
+            out.shed();
             Ok(())
         })
     }
@@ -265,6 +306,3 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// The most that is reserved in advance for a frame whose length was announced.
 const READ_BYTES_MAX: usize = 1024 * 1024;
-
-/// An output buffer larger than this is given back when it is empty.
-const KEPT_BYTES: usize = 64 * 1024;

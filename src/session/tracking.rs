@@ -150,7 +150,7 @@ impl Session {
         let Some(Turn { touched, unarmed, holds }) = turn else { return };
         let (tracker, id) = (Rc::clone(&self.tracked.tracker), self.client.id());
         if let Some(terms) = self.client.profile.tracking {
-            let is_ok = self.window.with_out(|out| out.get(before..).is_some_and(|reply| reply == b"+OK\r\n"));
+            let is_ok = self.window.with_out(|out| out.is_behind(before, b"+OK\r\n"));
             match terms.noloop {
                 false => tracker.changed_by(id, &touched.written),
                 true if touched.replaces && is_ok && terms.kind != Kind::Broadcast => tracker.excuse(id, &touched.written),

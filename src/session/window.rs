@@ -5,7 +5,10 @@
 //! server redirected it, turns to *again*, and takes the later entries of its participant with it: their replies are dropped and the
 //! session sends all of them anew, in order, when nothing is in flight any more.
 
+mod frames;
 mod messages;
+mod output;
+mod rest;
 mod traffic;
 
 use std::cell::RefCell;
@@ -17,14 +20,15 @@ use std::task::{Context, Waker};
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use self::output::Output;
+pub use self::rest::Resting;
 pub(super) use self::traffic::Lane;
 use self::traffic::Traffic;
-use super::{pubsub, rescue};
+use super::rescue;
 use crate::metrics::WorkerMetrics;
-use crate::resp::{Proto, ReplyWriter, Request};
+use crate::resp::Request;
 use crate::route::Place;
-use crate::txn::{self, guarded};
-use crate::upstream::{ReplySink, UpstreamError};
+use crate::txn;
 
 /// What is in flight for one session, and what can be written to its client. The session holds one end, connections the other.
 pub(super) struct Window {
@@ -32,7 +36,7 @@ pub(super) struct Window {
 }
 
 struct Inner {
-    out: BytesMut,
+    out: Output,
     /// Bytes of complete replies that wait for an earlier one.
     held: usize,
     /// The number of the entry at the head.
@@ -47,10 +51,17 @@ struct Inner {
     traffic: Traffic,
     /// Writes that were not answered yet.
     writes: usize,
+    /// Bytes of the requests that are kept until they are answered, in case they have to be sent again.
+    sent: usize,
     /// Messages that came in the middle of a reply; they go behind it.
     withheld: Option<BytesMut>,
     /// The client does not read what it is sent.
     overrun: bool,
+    /// How often the session has gone to wait, and how often it had when that was last looked at; see `rest`.
+    turns: u32,
+    turns_seen: u32,
+    /// It is among those that are looked at.
+    listed: bool,
     waker: Option<Waker>,
     counts: Arc<WorkerMetrics>,
 }
@@ -125,7 +136,7 @@ impl Window {
     pub(super) fn new(counts: Arc<WorkerMetrics>) -> Rc<Self> {
         Rc::new(Self {
             inner: RefCell::new(Inner {
-                out: BytesMut::new(),
+                out: Output::default(),
                 held: 0,
                 base: 0,
                 entries: VecDeque::new(),
@@ -134,8 +145,12 @@ impl Window {
                 again: false,
                 traffic: Traffic::default(),
                 writes: 0,
+                sent: 0,
                 withheld: None,
                 overrun: false,
+                turns: 0,
+                turns_seen: 0,
+                listed: false,
                 waker: None,
                 counts,
             }),
@@ -153,6 +168,7 @@ impl Window {
             Shape::Run => State::Member,
         };
         inner.open += 1;
+        inner.sent += request.bytes().len();
         inner.writes += usize::from(lane.is_write());
         inner.traffic.count(place, lane).add();
         inner.entries.push_back(Entry { state, lane, place: Some(place), request: Some(request) });
@@ -170,15 +186,31 @@ impl Window {
     pub(super) fn reply(&self, write: impl FnOnce(&mut BytesMut)) {
         let mut inner = self.inner.borrow_mut();
         if inner.entries.is_empty() {
-            let start = inner.out.len();
-            write(&mut inner.out);
-            return rescue::count(&inner.counts, &inner.out[start..]);
+            let Inner { out, counts, .. } = &mut *inner;
+            let start = out.tail().len();
+            write(out.tail());
+            return rescue::count(counts, &out.tail()[start..]);
         }
         let mut reply = BytesMut::new();
         write(&mut reply);
         rescue::count(&inner.counts, &reply);
         inner.held += reply.len();
         inner.entries.push_back(Entry { state: State::Done(reply.freeze()), lane: Lane::Read, place: None, request: None });
+    }
+
+    /// Like [`reply`](Self::reply), of whole frames or pieces of one that are at hand: large ones are not copied.
+    pub(super) fn reply_with(&self, pieces: impl IntoIterator<Item = Bytes>) {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { out, held, entries, counts, .. } = &mut *inner;
+        for piece in pieces {
+            rescue::count(counts, &piece);
+            if entries.is_empty() {
+                out.append(piece);
+            } else {
+                *held += piece.len();
+                entries.push_back(Entry { state: State::Done(piece), lane: Lane::Read, place: None, request: None });
+            }
+        }
     }
 
     /// Whether a request to `place` may be sent now. Two requests of a session to one participant, one of them a write, are never in
@@ -223,8 +255,13 @@ impl Window {
         inner.out.len() + inner.held
     }
 
+    /// How many bytes of requests are in flight.
+    pub(super) fn sent(&self) -> usize {
+        self.inner.borrow().sent
+    }
+
     /// Gives `take` the bytes to write to the client.
-    pub(super) fn with_out<T>(&self, take: impl FnOnce(&mut BytesMut) -> T) -> T {
+    pub(super) fn with_out<T>(&self, take: impl FnOnce(&mut Output) -> T) -> T {
         take(&mut self.inner.borrow_mut().out)
     }
 
@@ -274,189 +311,6 @@ impl Window {
                 inner.again = false;
                 None
             }
-        }
-    }
-}
-
-impl Inner {
-    fn index(&self, ticket: u64) -> Option<usize> {
-        let index = usize::try_from(ticket.checked_sub(self.base)?).ok()?;
-        (index < self.entries.len()).then_some(index)
-    }
-
-    /// Takes in a frame for the entry at `index`.
-    fn frame(&mut self, index: usize, frame: &[u8]) {
-        let refused = rescue::is_redirect(frame);
-        let entry = &mut self.entries[index];
-        match &mut entry.state {
-            State::Reply if refused => self.send_again(index),
-            State::Reply => self.done(index, frame),
-            State::Published { .. } if refused => self.send_again(index),
-            State::Published { excess } => {
-                let reply = pubsub::add(frame, *excess);
-                self.done(index, &reply);
-            }
-            State::Check => entry.state = if frame == b":0\r\n" { State::Reply } else { State::Refused },
-            State::Refused => self.send_again(index),
-            State::Atomic { seen, error } => {
-                *seen += 1;
-                match *seen {
-                    1..4 if refused => *error = Some(Bytes::new()),
-                    1..4 if frame.first() == Some(&b'-') => *error = Some(Bytes::copy_from_slice(frame)),
-                    1..4 => {}
-                    _ => self.finish_atomic(index, frame),
-                }
-            }
-            State::Run(_) => {
-                if let State::Run(run) = std::mem::replace(&mut entry.state, State::Member) {
-                    self.finish_run(&run, frame);
-                }
-            }
-            // Nothing more was expected; the connection's count of frames makes this impossible.
-            State::Member | State::Done(_) | State::Again => {}
-        }
-    }
-
-    fn finish_atomic(&mut self, index: usize, frame: &[u8]) {
-        let State::Atomic { error, .. } = &mut self.entries[index].state else { return };
-        match error.take() {
-            // A server that is out of memory takes no command behind MULTI; there is another way to read.
-            Some(error) if !error.is_empty() && !error.starts_with(b"-OOM") => self.done(index, &error),
-            _ => match frame.strip_prefix(b"*2\r\n:0\r\n") {
-                Some(reply) => self.done(index, reply),
-                None => self.send_again(index),
-            },
-        }
-    }
-
-    fn finish_run(&mut self, run: &Run, frame: &[u8]) {
-        match guarded::answer(&Bytes::copy_from_slice(frame), &run.commands) {
-            Ok(guarded::Answer::Done(replies)) => {
-                for (member, reply) in run.members.iter().zip(replies) {
-                    if let Some(index) = self.index(*member) {
-                        self.done(index, &reply);
-                    }
-                }
-            }
-            Ok(guarded::Answer::Locked(_)) => run.members.iter().for_each(|member| self.send_member_again(*member)),
-            Err(refusal) if refusal.kind.is_passing() => run.members.iter().for_each(|member| self.send_member_again(*member)),
-            // The script was not run, for a reason that holds for each of its commands.
-            Err(refusal) => {
-                let reply = [b"-", &refusal.text[..], b"\r\n"].concat();
-                for member in &run.members {
-                    if let Some(index) = self.index(*member) {
-                        self.done(index, &reply);
-                    }
-                }
-            }
-        }
-    }
-
-    fn send_member_again(&mut self, member: u64) {
-        if let Some(index) = self.index(member) {
-            self.send_again(index);
-        }
-    }
-
-    fn done(&mut self, index: usize, reply: &[u8]) {
-        self.close(index);
-        // An earlier request to the same participant is sent again: this read came too early.
-        if self.again && !self.entries[index].lane.is_write() && self.is_behind_again(index) {
-            return self.entries[index].state = State::Again;
-        }
-        rescue::count(&self.counts, reply);
-        if index == 0 {
-            self.out.extend_from_slice(reply);
-            self.entries.pop_front();
-            self.base += 1;
-            self.advance();
-        } else {
-            self.held += reply.len();
-            self.entries[index].state = State::Done(Bytes::copy_from_slice(reply));
-        }
-    }
-
-    fn is_behind_again(&self, index: usize) -> bool {
-        let place = self.entries[index].place;
-        self.entries.range(..index).any(|entry| matches!(entry.state, State::Again) && entry.place == place)
-    }
-
-    fn send_again(&mut self, index: usize) {
-        self.close(index);
-        self.again = true;
-        let place = self.entries[index].place;
-        self.entries[index].state = State::Again;
-        for entry in self.entries.range_mut(index + 1..) {
-            if let State::Done(reply) = &entry.state
-                && entry.place == place
-                && !entry.lane.is_write()
-            {
-                self.held = self.held.saturating_sub(reply.len());
-                entry.state = State::Again;
-            }
-        }
-    }
-
-    /// No more frames come for the entry.
-    fn close(&mut self, index: usize) {
-        self.open -= 1;
-        let Entry { place, lane, .. } = self.entries[index];
-        self.writes -= usize::from(lane.is_write());
-        if let Some(place) = place {
-            self.traffic.count(place, lane).remove();
-        }
-    }
-
-    /// Moves what is complete at the head to the output.
-    fn advance(&mut self) {
-        while let Some(Entry { state: State::Done(reply), .. }) = self.entries.front() {
-            self.held = self.held.saturating_sub(reply.len());
-            self.out.extend_from_slice(reply);
-            self.entries.pop_front();
-            self.base += 1;
-        }
-    }
-}
-
-impl ReplySink for Window {
-    fn frame(&self, ticket: u64, frame: &[u8]) {
-        let mut inner = self.inner.borrow_mut();
-        if let Some(index) = inner.index(ticket) {
-            inner.frame(index, frame);
-        }
-        if let Some(waker) = &inner.waker {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn gated(&self, ticket: u64) {
-        let mut inner = self.inner.borrow_mut();
-        inner.send_member_again(ticket);
-        if let Some(waker) = &inner.waker {
-            waker.wake_by_ref();
-        }
-    }
-
-    fn failed(&self, ticket: u64, error: UpstreamError) {
-        let mut inner = self.inner.borrow_mut();
-        let Some(index) = inner.index(ticket) else { return };
-        let members = match &mut inner.entries[index].state {
-            State::Run(run) => std::mem::take(&mut run.members),
-            _ => SmallVec::from_slice(&[ticket]),
-        };
-        for member in members {
-            let Some(index) = inner.index(member) else { continue };
-            let write = inner.entries[index].lane.is_write() || matches!(inner.entries[index].state, State::Published { .. });
-            if error == UpstreamError::MaybeApplied && !write {
-                inner.send_again(index);
-            } else {
-                let mut reply = BytesMut::new();
-                rescue::upstream(&mut ReplyWriter::new(&mut reply, Proto::Resp2), error, write);
-                inner.done(index, &reply);
-            }
-        }
-        if let Some(waker) = &inner.waker {
-            waker.wake_by_ref();
         }
     }
 }

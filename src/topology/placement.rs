@@ -5,6 +5,7 @@
 use std::ops::RangeInclusive;
 
 use super::slot_map::{Mode, Shard, SlotMap};
+use crate::affinity::Affinity;
 use crate::config::StaticConfig;
 use crate::slot::SLOT_COUNT;
 
@@ -16,7 +17,7 @@ pub fn place(config: &StaticConfig) -> SlotMap {
         let slots = if evenly { share(index, count).into_iter().collect() } else { shard.slots.clone() };
         (Shard { name: shard.name.clone(), address: shard.address.clone(), replicas: Vec::new() }, slots)
     });
-    SlotMap::new(Mode::Static, shards.collect())
+    SlotMap::new(Mode::Static, shards.collect()).with_affinity(Affinity::new(config.affinity.clone()))
 }
 
 /// The slots of shard `index` when `count` shards divide them evenly; none if there are more shards than slots.
@@ -46,6 +47,18 @@ mod tests {
         let ranges: Vec<_> = map.ids().flat_map(|id| map.ranges(id)).collect();
         assert_eq!(ranges, [0..=5460, 5461..=10922, 10923..=16383]);
         assert_eq!(map.shard_named("c"), Some(ShardId::new(2)));
+    }
+
+    #[test]
+    fn keys_of_a_group_have_one_shard() {
+        let text = "{topology: {static: {shards: [{name: a, address: 'h:1'}, {name: b, address: 'h:2'}]}}, affinity: ['app:{user}:*']}";
+        let TopologyConfig::Static(config) = Config::parse(text, "test").unwrap().topology else { unreachable!() };
+        let map = place(&config);
+        let owners = |keys: &[&str]| keys.iter().map(|key| map.owner(map.affinity().slot(key.as_bytes()))).collect::<Vec<_>>();
+        for user in ["a", "b", "c", "d"] {
+            let owners = owners(&[&format!("app:{user}:x"), &format!("app:{user}:y:z"), &format!("app:{user}")]);
+            assert!(owners.iter().all(|owner| *owner == owners[0]), "{user}");
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use crate::affinity::Affinity;
 use crate::node_addr::NodeAddr;
 use crate::slot::{SLOT_COUNT, Slot};
 
@@ -57,6 +58,8 @@ pub struct SlotMap {
     shards: Box<[Shard]>,
     /// An entry for each slot: a shard's index, or [`UNOWNED`].
     owners: Box<[u16]>,
+    /// Nothing in a cluster, where slots are the servers' matter.
+    affinity: Affinity,
 }
 
 impl SlotMap {
@@ -69,12 +72,23 @@ impl SlotMap {
                 owners[usize::from(slot)] = index;
             }
         }
-        Self { epoch: 0, mode, shards: shards.into_iter().map(|(shard, _)| shard).collect(), owners }
+        Self { epoch: 0, mode, shards: shards.into_iter().map(|(shard, _)| shard).collect(), owners, affinity: Affinity::default() }
     }
 
     /// The same map under another epoch.
     pub fn with_epoch(self, epoch: u64) -> Self {
         Self { epoch, ..self }
+    }
+
+    /// The same map with keys grouped by `affinity`.
+    pub fn with_affinity(self, affinity: Affinity) -> Self {
+        Self { affinity, ..self }
+    }
+
+    /// Which keys live together.
+    #[inline]
+    pub fn affinity(&self) -> &Affinity {
+        &self.affinity
     }
 
     /// The shard that owns `slot`; `None` while the cluster has no owner for it.
@@ -144,7 +158,7 @@ impl SlotMap {
 
     /// Whether `other` says the same, whatever its epoch.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self.mode == other.mode && self.shards == other.shards && self.owners == other.owners
+        self.mode == other.mode && self.shards == other.shards && self.owners == other.owners && self.affinity == other.affinity
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Locked, gate, part};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request};
 use crate::route::Place;
-use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_noting};
+use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_apart, call_noting, goes_apart};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -91,22 +91,28 @@ impl Target {
         self.run.borrow().clone()
     }
 
-    /// Sends `requests` adjacent to each other on the shared connection and returns the reply frame of each.
+    /// Sends `requests` adjacent to each other and returns the reply frame of each: on the shared connection, unless they are very large.
     ///
     /// # Errors
     /// As [`call`](crate::upstream::call).
     pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
-        let conn = self.node.shared(self.place.db, proto);
         let mut run = None;
         let result = if self.asking {
             let mut all = vec![Request::new(&["ASKING"])];
             all.extend_from_slice(requests);
-            call_noting(&conn, &all, &mut run).await.map(|mut replies| replies.split_off(1))
+            self.call_noting(proto, &all, &mut run).await.map(|mut replies| replies.split_off(1))
         } else {
-            call_noting(&conn, requests, &mut run).await
+            self.call_noting(proto, requests, &mut run).await
         };
         self.run.replace(run);
         result
+    }
+
+    async fn call_noting(&self, proto: Proto, requests: &[Request], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
+        if goes_apart(requests) {
+            return Box::pin(call_apart(&self.node, self.place.db, proto, requests, run)).await;
+        }
+        call_noting(&self.node.shared(self.place.db, proto), requests, run).await
     }
 
     /// Like [`call`](Self::call) for one EVALSHA; a script that the shard does not know is loaded and called again, since then

@@ -12,7 +12,7 @@
 //! The computing itself is one MULTI at one participant, the *home*: RESTORE of each copy under an internal name, the commands with
 //! these names in place of the keys', DUMP of what they may have written, UNLINK of the copies. Inside of one MULTI nobody ever sees a copy, and none
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
-//! `home` puts that MULTI together and reads what came of it; `shim` shows a script its clients' names of the keys, and keeps it to them.
+//! `home` puts that MULTI together and reads what came of it; [`shim`] shows a script its clients' names of the keys, and keeps it to them.
 //!
 //! `sort` is apart from that: SORT with patterns has keys that nobody names, and no server of a cluster computes it.
 //!
@@ -22,7 +22,7 @@
 //! round trips for what writes, three for what reads. Elements are computed where most of the bytes are.
 
 mod home;
-mod shim;
+pub mod shim;
 mod sort;
 
 use std::collections::BTreeMap;
@@ -59,12 +59,19 @@ pub struct Spread {
     pub keys: Vec<(KeyRef, Place)>,
     /// The text of the script that it calls; `None` if it calls none, or one that nobody knows.
     pub source: Option<Bytes>,
+    /// How many keys, the last ones, the script has not declared.
+    pub hidden: usize,
 }
 
 impl Spread {
     /// Whether it may change data. PFCOUNT writes what it keeps at a single key only; of several it makes a union that nobody sees.
     pub fn writes(&self) -> bool {
         self.spec.is_write() || (self.is_script() && !self.spec.flags.contains(Flags::READONLY))
+    }
+
+    /// The same script, of which the last `hidden` keys are not declared.
+    pub fn hiding(self, hidden: usize) -> Self {
+        Self { hidden, ..self }
     }
 
     /// Whether it is a user's script.
@@ -82,7 +89,7 @@ impl Spread {
 impl From<Routed> for Spread {
     fn from(routed: Routed) -> Self {
         let keys = routed.keys.iter().map(|key| (*key, routed.place)).collect();
-        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys, source: None }
+        Self { spec: routed.spec, request: routed.request, db: routed.place.db, keys, source: None, hidden: 0 }
     }
 }
 
@@ -266,7 +273,7 @@ impl Engine {
         }
         let worked = script.read(&replies)?;
         match shim::final_error(commands, &worked.replies) {
-            Some(text) => Err(ExecError::Rejected(text)),
+            Some(error) => Err(error),
             None => Ok(Round::Done(worked)),
         }
     }

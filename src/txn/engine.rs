@@ -29,7 +29,7 @@ use crate::node_addr::NodeAddr;
 use crate::resp::{Limits, Proto, Request};
 use crate::route::{Place, Routed};
 use crate::topology::{ShardId, Topology};
-use crate::upstream::{Node, Upstreams};
+use crate::upstream::{Node, Upstreams, goes_apart};
 
 /// Carries out transactions and the commands that owe them something.
 pub struct Engine {
@@ -161,7 +161,8 @@ impl Engine {
         let Some(first) = commands.first() else { return Ok((Vec::new(), None)) };
         let batch = self.batch_of(first.place, commands.iter(), &[], false, proto)?;
         let way = Way::of(commands.iter(), proto);
-        let may_arm = way != Way::Read && !commands.iter().any(Routed::is_script);
+        let apart = goes_apart(commands.iter().map(|command| &command.request));
+        let may_arm = way != Way::Read && !apart && !commands.iter().any(Routed::is_script);
         self.persist(&batch, async |target| {
             let attempt = match way {
                 _ if may_arm && let Some(attempt) = one_phase::armed(&target, proto, &batch).await => attempt,
@@ -290,8 +291,9 @@ impl Engine {
         absent: bool,
         proto: Proto,
     ) -> Result<Batch, ExecError> {
-        let participant: Participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
-        Ok(part::batch(participant, commands, watched, absent, proto))
+        let map = self.upstreams.map();
+        let participant: Participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
+        Ok(part::batch(participant, map.affinity(), commands, watched, absent, proto))
     }
 
     /// What `part` asks of the participant at `place`.

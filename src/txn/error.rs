@@ -27,6 +27,16 @@ pub enum ExecError {
     /// A shard refused before anything was applied. The text is the shard's error reply, a whole frame.
     #[error("refused by a shard")]
     Refused(Bytes),
+    /// A script that is computed uses a key that it has not declared. Nothing was applied; with that key it can be tried again.
+    #[error("{text}")]
+    Undeclared {
+        /// Which of the commands it is.
+        command: usize,
+        /// The key.
+        key: Bytes,
+        /// The error for the client, if it is not tried again.
+        text: String,
+    },
     /// weft refuses: nothing was applied. The text begins with its code.
     #[error("{0}")]
     Rejected(String),

@@ -1,4 +1,7 @@
 //! The names of locks, and the native commands that look at them.
+//!
+//! What is locked is a key, or a group of keys by its name ([`part::batch`](super::part::batch)); neither a lock nor a record tells the two
+//! apart, so whoever resolves a transaction needs no rules of affinity for it.
 
 use bytes::{Bytes, BytesMut};
 

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use super::batch::{Batch, Command, KeyLock, Kind, LockMode, ReRead};
 use super::participant::Participant;
 use super::script::fits_script;
+use crate::affinity::Affinity;
 use crate::command::{self, Access, ScriptReply};
 use crate::resp::Proto;
 use crate::route::{Place, Routed};
 use crate::topology::SlotMap;
+use crate::upstream::goes_apart;
 
 /// One participant's share of a transaction.
 #[derive(Clone, Debug, Default)]
@@ -51,21 +53,34 @@ pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
 
 /// What `commands` and `watched` keys ask of `participant`: each key once, in the strongest mode that anybody needs. The replies are for
 /// a client of `proto`.
+///
+/// A script may use keys that it does not name, of the groups of those that it names. So whoever holds a key holds the key's group too, by
+/// the group's name as if that were a key: a script exclusively, everybody else shared. Those who share it do not hinder each other; a
+/// script and they do.
 pub fn batch<'a>(
     participant: Participant,
+    affinity: &Affinity,
     commands: impl Iterator<Item = &'a Routed>,
     watched: &[Bytes],
     absent: bool,
     proto: Proto,
 ) -> Batch {
-    let mut modes: BTreeMap<Bytes, LockMode> = watched.iter().map(|key| (key.clone(), LockMode::Shared)).collect();
+    let mut modes = BTreeMap::new();
+    let mut hold = |key: Bytes, mode: LockMode, as_group: LockMode| {
+        let group = affinity.group(&key).map(|group| (key.slice_ref(group), as_group));
+        for (name, mode) in std::iter::once((key, mode)).chain(group) {
+            let held = modes.entry(name).or_insert(mode);
+            *held = mode.max(*held);
+        }
+    };
+    watched.iter().for_each(|key| hold(key.clone(), LockMode::Shared, LockMode::Shared));
     let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
     let commands = commands
         .map(|routed| {
+            let as_group = if routed.is_script() { LockMode::Exclusive } else { LockMode::Shared };
             for key in &routed.keys {
                 let mode = if key.access == Access::Write { exclusive } else { LockMode::Shared };
-                let held = modes.entry(routed.request.arg_bytes(key.index as usize)).or_insert(mode);
-                *held = mode.max(*held);
+                hold(routed.request.arg_bytes(key.index as usize), mode, as_group);
             }
             Command { request: routed.request.clone(), kind: kind(routed, proto) }
         })
@@ -90,6 +105,8 @@ impl Way {
         match () {
             () if commands.clone().any(Routed::is_script) => Self::Native,
             () if !commands.clone().any(Routed::writes) => Self::Read,
+            // A script would have them in the server's memory once more.
+            () if goes_apart(commands.clone().map(|routed| &routed.request)) => Self::Native,
             () if commands.clone().all(|routed| survives_script(routed, proto)) => Self::Scripted,
             () => Self::Native,
         }
@@ -107,5 +124,58 @@ fn kind(routed: &Routed, proto: Proto) -> Kind {
         ScriptReply::WideInteger(command::ReRead::String) => Kind::WideInteger(ReRead::String),
         ScriptReply::WideInteger(command::ReRead::HashField) => Kind::WideInteger(ReRead::HashField),
         _ => Kind::Plain,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::route::{Route, route};
+    use crate::topology::{Shard, SlotMap};
+
+    /// The names that `commands`, and a watch of `watched`, hold with their modes.
+    fn held(commands: &[&[&str]], watched: &[&'static str], absent: bool) -> Vec<(String, LockMode)> {
+        let affinity = Affinity::new(vec!["app:{user}:*".parse().unwrap()]);
+        let shard = Shard { name: "a".into(), address: "h:1".parse().unwrap(), replicas: vec![] };
+        let map = SlotMap::new(crate::topology::Mode::Static, vec![(shard, vec![0..=16383])]).with_affinity(affinity.clone());
+        let routed = commands.iter().map(|words| {
+            let request = crate::resp::Request::new(words);
+            match route(&map, 0, command::lookup(&request).unwrap(), &request) {
+                Ok(Route::One(routed)) => routed,
+                other => unreachable!("{other:?}"),
+            }
+        });
+        let routed: Vec<Routed> = routed.collect();
+        let watched: Vec<Bytes> = watched.iter().map(|key| Bytes::from_static(key.as_bytes())).collect();
+        let participant =
+            participant(&map, routed.first().map_or(Place { slot: None, shard: map.ids().next().unwrap(), db: 0 }, |routed| routed.place));
+        let batch = batch(participant.unwrap(), &affinity, routed.iter(), &watched, absent, Proto::Resp2);
+        batch.keys.into_iter().map(|lock| (String::from_utf8(lock.key.to_vec()).unwrap(), lock.mode)).collect()
+    }
+
+    fn expected(locks: &[(&str, LockMode)]) -> Vec<(String, LockMode)> {
+        locks.iter().map(|(name, mode)| ((*name).to_owned(), *mode)).collect()
+    }
+
+    #[test]
+    fn whoever_holds_a_key_shares_its_group_and_a_script_has_it_alone() {
+        use LockMode::{Exclusive, ExclusiveAbsent, Shared};
+        assert_eq!(held(&[&["SET", "app:1:a", "v"]], &[], false), expected(&[("app:1", Shared), ("app:1:a", Exclusive)]));
+        assert_eq!(
+            held(&[&["GET", "{t}a"]], &["app:1:a"], false),
+            expected(&[("app:1", Shared), ("app:1:a", Shared), ("{t}", Shared), ("{t}a", Shared)])
+        );
+        for script in ["EVAL", "EVAL_RO", "FCALL"] {
+            let mode = if script == "EVAL_RO" { Shared } else { Exclusive };
+            let both = held(&[&["INCR", "app:1:b"], &[script, "s", "1", "app:1:a"]], &["app:1:c"], false);
+            assert_eq!(both, expected(&[("app:1", Exclusive), ("app:1:a", mode), ("app:1:b", Exclusive), ("app:1:c", Shared)]));
+        }
+        assert_eq!(
+            held(&[&["MSET", "app:1:a", "v", "k", "v"]], &[], true),
+            expected(&[("app:1", Shared), ("app:1:a", ExclusiveAbsent), ("k", ExclusiveAbsent)])
+        );
+        // A key that is called as the group is held as the stronger of the two.
+        assert_eq!(held(&[&["SET", "{t}", "v"], &["GET", "{t}a"]], &[], false), expected(&[("{t}", Exclusive), ("{t}a", Shared)]));
     }
 }

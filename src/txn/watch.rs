@@ -175,7 +175,7 @@ impl Engine {
     async fn watch_at(&self, place: Place, names: Vec<Bytes>, before: Option<Watched>, proto: Proto) -> Result<Watched, ExecError> {
         let map = self.upstreams.map();
         let participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
-        let batch = part::batch(participant, std::iter::empty(), &names, false, proto);
+        let batch = part::batch(participant, map.affinity(), std::iter::empty(), &names, false, proto);
         let locks = LockKeys::against(&batch);
         let Some(mut watched) = before else {
             // Locks of this process are waited for after the first look; one that is met then is of a transaction of another proxy.

@@ -31,7 +31,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::UpstreamError;
 use super::node::Link;
-use super::shared::{ReplySink, SharedConn};
+use super::shared::{LARGE_FRAME_BYTES, ReplySink, SharedConn};
 use crate::resp::ReplyScanner;
 
 /// A connection for the writes of a worker to one participant; cheap to share inside its worker.
@@ -143,10 +143,12 @@ impl ArmedConn {
             state.gathered.push_back(Batch::default());
         }
         let Some(batch) = state.gathered.back_mut() else { return };
+        let before = batch.bytes.len();
         if batch.bytes.is_empty() {
             batch.bytes.extend_from_slice(MULTI);
         }
         write(&mut batch.bytes);
+        self.conn.note_behind(batch.bytes.len() - before);
         batch.members.push(Member { sink, ticket, commands });
         batch.commands += commands as usize;
         if state.phase != Phase::Flying {
@@ -183,7 +185,7 @@ impl ArmedConn {
         if state.closed {
             let gathered = std::mem::take(&mut state.gathered);
             drop(state);
-            give_back(gathered);
+            self.give_back(gathered);
             return Poll::Ready(());
         }
         if state.phase == Phase::Flying {
@@ -195,7 +197,7 @@ impl ArmedConn {
             state.phase = Phase::Unarmed;
             let gathered = std::mem::take(&mut state.gathered);
             drop(state);
-            give_back(gathered);
+            self.give_back(gathered);
             return Poll::Pending;
         }
         let Some(mut batch) = state.gathered.pop_front() else { return Poll::Pending };
@@ -207,6 +209,7 @@ impl ArmedConn {
         state.flying = batch;
         drop(state);
         let sink: Rc<dyn ReplySink> = Rc::<Self>::clone(self);
+        self.conn.forget_behind(bytes.len());
         self.conn.send(sink, 0, frames, |out| {
             out.extend_from_slice(if bytes.is_empty() { MULTI } else { &bytes });
             out.extend_from_slice(EXEC);
@@ -218,6 +221,38 @@ impl ArmedConn {
 
 impl ReplySink for ArmedConn {
     fn frame(&self, _ticket: u64, frame: &[u8]) {
+        self.take_in(frame, None);
+    }
+
+    fn large_frame(&self, _ticket: u64, frame: Bytes) {
+        self.take_in(&frame, Some(&frame));
+    }
+
+    fn failed(&self, _ticket: u64, error: UpstreamError) {
+        let (flying, gathered) = {
+            let mut state = self.state.borrow_mut();
+            (std::mem::take(&mut state.flying), state.disarm())
+        };
+        for member in flying.members {
+            member.sink.failed(member.ticket, error);
+        }
+        self.give_back(gathered);
+    }
+
+    fn gated(&self, _ticket: u64) {}
+}
+
+impl ArmedConn {
+    /// Tells those who sent the commands of `batches` that nothing ran.
+    fn give_back(&self, batches: VecDeque<Batch>) {
+        self.conn.forget_behind(batches.iter().map(|batch| batch.bytes.len()).sum());
+        for member in batches.into_iter().flat_map(|batch| batch.members) {
+            member.sink.gated(member.ticket);
+        }
+    }
+
+    /// Takes in the next frame of the batch that is flying; `whole` is the same, if it is large.
+    fn take_in(&self, frame: &[u8], whole: Option<&Bytes>) {
         let mut state = self.state.borrow_mut();
         let (at, commands) = (state.seen, state.flying.commands);
         state.seen += 1;
@@ -234,7 +269,7 @@ impl ReplySink for ArmedConn {
             let verdict = state.verdict;
             drop(state);
             match (verdict, replies) {
-                (Verdict::CarriedOut, Some(replies)) => deliver(members, replies),
+                (Verdict::CarriedOut, Some(replies)) => deliver(members, replies, whole),
                 (Verdict::Unsafe, _) => members.iter().for_each(|member| member.sink.failed(member.ticket, UpstreamError::MaybeApplied)),
                 _ => members.iter().for_each(|member| member.sink.gated(member.ticket)),
             }
@@ -250,23 +285,10 @@ impl ReplySink for ArmedConn {
             } else {
                 let gathered = state.disarm();
                 drop(state);
-                give_back(gathered);
+                self.give_back(gathered);
             }
         }
     }
-
-    fn failed(&self, _ticket: u64, error: UpstreamError) {
-        let (flying, gathered) = {
-            let mut state = self.state.borrow_mut();
-            (std::mem::take(&mut state.flying), state.disarm())
-        };
-        for member in flying.members {
-            member.sink.failed(member.ticket, error);
-        }
-        give_back(gathered);
-    }
-
-    fn gated(&self, _ticket: u64) {}
 }
 
 impl State {
@@ -298,26 +320,23 @@ fn array_of(count: usize, executed: &[u8]) -> Option<&[u8]> {
     digits.strip_prefix(b"\r\n")
 }
 
-/// Gives the replies to those who sent the commands.
-fn deliver(members: Vec<Member>, mut replies: &[u8]) {
+/// Gives the replies, a part of `whole` if they are large, to those who sent the commands.
+fn deliver(members: Vec<Member>, mut replies: &[u8], whole: Option<&Bytes>) {
     let mut scanner = ReplyScanner::new();
     for member in members {
         for _ in 0..member.commands {
             match scanner.scan(replies) {
                 Ok(Some(len)) => {
-                    member.sink.frame(member.ticket, &replies[..len]);
+                    match whole {
+                        Some(whole) if len >= LARGE_FRAME_BYTES => member.sink.large_frame(member.ticket, whole.slice_ref(&replies[..len])),
+                        _ => member.sink.frame(member.ticket, &replies[..len]),
+                    }
                     replies = &replies[len..];
                 }
                 // The connection has scanned the array already: this does not happen.
                 Ok(None) | Err(_) => return member.sink.failed(member.ticket, UpstreamError::MaybeApplied),
             }
         }
-    }
-}
-
-fn give_back(batches: VecDeque<Batch>) {
-    for member in batches.into_iter().flat_map(|batch| batch.members) {
-        member.sink.gated(member.ticket);
     }
 }
 

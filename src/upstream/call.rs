@@ -9,9 +9,10 @@ use bytes::Bytes;
 
 use super::armed::ArmedConn;
 use super::error::UpstreamError;
+use super::node::Node;
 use super::run::Run;
 use super::shared::{ReplySink, SharedConn};
-use crate::resp::Request;
+use crate::resp::{Proto, Request};
 
 /// Sends `requests` adjacent to each other on `conn` and returns the reply frame of each.
 ///
@@ -34,6 +35,31 @@ pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[Request], run: &mut 
     let answered = call.answered(requests.len()).await;
     *run = call.state.borrow_mut().run.take();
     answered?.ok_or(UpstreamError::NotSent)
+}
+
+/// Whether `requests` are so large that they go on a connection of their own: on a shared one everybody would wait until they are through,
+/// and their bytes would lie in its buffer a second time.
+pub fn goes_apart<'a>(requests: impl IntoIterator<Item = &'a Request>) -> bool {
+    requests.into_iter().map(|request| request.bytes().len()).sum::<usize>() > APART_BYTES
+}
+
+/// A request with more bytes than a shared connection sends in a fraction of a millisecond.
+const APART_BYTES: usize = 1024 * 1024;
+
+/// Like [`call_noting`], on a leased connection to `node`.
+///
+/// # Errors
+/// As [`call`]; also when no connection becomes free in time.
+pub async fn call_apart(
+    node: &Rc<Node>,
+    db: u32,
+    proto: Proto,
+    requests: &[Request],
+    run: &mut Option<Run>,
+) -> Result<Vec<Bytes>, UpstreamError> {
+    let mut leased = node.lease(db, proto, node.reply_timeout()).await?;
+    *run = leased.run();
+    leased.call(requests).await
 }
 
 /// Sends `requests` on `conn`, which has just said that it is ready, in one step with others, and returns the reply frame of each. `None`
@@ -101,8 +127,12 @@ impl Call {
 
 impl ReplySink for Call {
     fn frame(&self, _ticket: u64, frame: &[u8]) {
+        self.large_frame(0, Bytes::copy_from_slice(frame));
+    }
+
+    fn large_frame(&self, _ticket: u64, frame: Bytes) {
         self.change(|state| {
-            state.frames.push(Bytes::copy_from_slice(frame));
+            state.frames.push(frame);
             state.run = self.conn.run();
         });
     }

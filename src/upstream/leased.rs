@@ -30,7 +30,7 @@ impl Leased {
         Self { conn: Some(conn), node, _permit: permit }
     }
 
-    /// Sends `requests` in one write and returns the reply frame of each.
+    /// Sends `requests` adjacent to each other and returns the reply frame of each.
     ///
     /// # Errors
     /// When the connection is or gets lost; it then stays lost, and so does whatever it watched.
@@ -165,8 +165,16 @@ impl Wire {
     }
 
     async fn exchange_after(&mut self, ignored: usize, requests: &[Request]) -> io::Result<Vec<Bytes>> {
-        let mut out = BytesMut::with_capacity(requests.iter().map(|request| request.bytes().len()).sum());
-        requests.iter().for_each(|request| out.extend_from_slice(request.bytes()));
+        let small = |request: &&Request| request.bytes().len() < LARGE_BYTES;
+        let mut out = BytesMut::with_capacity(requests.iter().filter(small).map(|request| request.bytes().len()).sum());
+        for request in requests {
+            if small(&request) {
+                out.extend_from_slice(request.bytes());
+            } else {
+                self.stream.write_all(&out.split()).await?;
+                self.stream.write_all(request.bytes()).await?;
+            }
+        }
         self.stream.write_all(&out).await?;
         for _ in 0..ignored {
             self.reply().await?;
@@ -174,6 +182,10 @@ impl Wire {
         let mut replies = Vec::with_capacity(requests.len());
         while replies.len() < requests.len() {
             replies.push(self.reply().await?);
+        }
+        if self.input.is_empty() && replies.iter().any(|reply| reply.len() >= LARGE_BYTES) {
+            // Or the reply's memory would stay as long as the connection.
+            self.input = BytesMut::new();
         }
         if self.skip(&mut 0) { Ok(replies) } else { Err(io::Error::new(io::ErrorKind::InvalidData, "more replies than requests")) }
     }
@@ -213,6 +225,9 @@ impl Wire {
         }
     }
 }
+
+/// What is not copied: a request from here on is written by itself, and the buffer into which a reply was read is not kept.
+const LARGE_BYTES: usize = 64 * 1024;
 
 const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;

@@ -72,6 +72,11 @@ impl Node {
         &self.address
     }
 
+    /// How long a reply may take.
+    pub(super) fn reply_timeout(&self) -> Duration {
+        self.config.reply_timeout
+    }
+
     /// The shared connection for database `db` and protocol `proto`.
     pub fn shared(&self, db: u32, proto: Proto) -> Rc<SharedConn> {
         let mut shared = self.shared.borrow_mut();

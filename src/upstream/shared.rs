@@ -1,7 +1,8 @@
 //! Hot path: the shared connection to a shard, pipelining the requests of all sessions of a worker.
 //!
 //! One task owns the socket. Sessions append their requests to its output buffer and wake it; whatever gathered until it runs goes out
-//! in one write. Replies are cut out of the read buffer and handed to their sinks as borrowed slices, in order. It connects when the
+//! in one write. Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that
+//! nothing is copied and nothing stays. It connects when the
 //! first request comes, and again after a failure; a request is never sent a second time.
 //!
 //! Requests that owe a check of the participant's gate (see `txn::gate`) share one: the first of them puts it into the output, and
@@ -16,7 +17,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -30,6 +31,10 @@ use crate::resp::ReplyScanner;
 pub trait ReplySink {
     /// The next frame that answers the request behind `ticket`.
     fn frame(&self, ticket: u64, frame: &[u8]);
+    /// The same for a large frame, whose memory is the sink's from now on.
+    fn large_frame(&self, ticket: u64, frame: Bytes) {
+        self.frame(ticket, &frame);
+    }
     /// No (further) frame will come for `ticket`.
     fn failed(&self, ticket: u64, error: UpstreamError);
     /// The request behind `ticket` was not carried out, or what it read does not count: the gate was not free. No frame will come.
@@ -52,9 +57,11 @@ struct State {
     gate: Gate,
     /// Of the connection's task.
     waker: Option<Waker>,
+    /// Bytes that gather elsewhere and will be appended.
+    behind: usize,
     /// Sessions that wait for room in `out`.
     room: Vec<Waker>,
-    /// Replies received, and when a look at it last found it changed: the time-out needs no clock for each request.
+    /// Replies received, and parts of large ones, and when a look at it last found it changed: the time-out needs no clock for each request.
     answered: u64,
     seen: (u64, Option<Instant>),
     /// Set by the watchdog: the connection is to be given up.
@@ -101,6 +108,7 @@ impl SharedConn {
                 losses: 0,
                 gate: Gate::default(),
                 waker: None,
+                behind: 0,
                 room: Vec::new(),
                 answered: 0,
                 seen: (0, None),
@@ -178,11 +186,26 @@ impl SharedConn {
     /// Ready when fewer than `pending_bytes_max` bytes wait to be written; else `cx` is woken when that may have changed.
     pub fn poll_room(&self, cx: &Context<'_>, pending_bytes_max: usize) -> Poll<()> {
         let mut state = self.state.borrow_mut();
-        if state.out.len() < pending_bytes_max {
+        if state.out.len() + state.behind < pending_bytes_max {
             return Poll::Ready(());
         }
         state.room.push(cx.waker().clone());
         Poll::Pending
+    }
+
+    /// `bytes` more gather elsewhere to be sent on this connection.
+    pub(super) fn note_behind(&self, bytes: usize) {
+        self.state.borrow_mut().behind += bytes;
+    }
+
+    /// `bytes` of them are sent now, or never.
+    pub(super) fn forget_behind(&self, bytes: usize) {
+        let room = {
+            let mut state = self.state.borrow_mut();
+            state.behind = state.behind.saturating_sub(bytes);
+            std::mem::take(&mut state.room)
+        };
+        room.into_iter().for_each(Waker::wake);
     }
 
     /// Gives the connection up when nothing was answered for `limit` although something is expected. To be called now and then.
@@ -261,7 +284,8 @@ impl SharedConn {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        if state.out.capacity() > KEPT_BYTES {
+        // What was written counts as well: the buffer's capacity alone is only what lies behind it.
+        if state.out.try_reclaim(KEPT_BYTES + 1) {
             state.out = BytesMut::new();
         }
         let room = std::mem::take(&mut state.room);
@@ -288,31 +312,43 @@ impl SharedConn {
     fn deliver(&self, input: &mut Input) -> Result<(), Desync> {
         let mut done = 0;
         while done < input.buf.len() {
-            let frame = match input.scanner.scan(&input.buf[done..]) {
-                Ok(Some(len)) => &input.buf[done..done + len],
+            let len = match input.scanner.scan(&input.buf[done..]) {
+                Ok(Some(len)) => len,
                 // The beginning of something that nobody has asked for would be taken for the next request's reply.
                 Ok(None) if input.buf[done] != b'>' && self.state.borrow().pending.is_empty() => return Err(Desync),
-                Ok(None) => break,
+                Ok(None) => {
+                    self.state.borrow_mut().answered += 1;
+                    break;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "a shard sent a malformed reply");
                     return Err(Desync);
                 }
             };
-            done += frame.len();
-            if frame.first() == Some(&b'>') {
-                continue;
+            if input.buf[done] == b'>' {
+                done += len;
+            } else if len < LARGE_FRAME_BYTES {
+                self.hand_on(Frame::Small(&input.buf[done..done + len]))?;
+                done += len;
+            } else {
+                input.buf.advance(std::mem::take(&mut done));
+                let frame = input.buf.split_to(len).freeze();
+                if input.buf.is_empty() {
+                    // Or the frame's memory would stay as long as this buffer.
+                    input.buf = BytesMut::new();
+                }
+                self.hand_on(Frame::Large(frame))?;
             }
-            self.hand_on(frame)?;
         }
         input.buf.advance(done);
-        if input.buf.is_empty() && input.buf.capacity() > KEPT_BYTES {
+        if input.buf.is_empty() && input.buf.try_reclaim(KEPT_BYTES + 1) {
             input.buf = BytesMut::new();
         }
         Ok(())
     }
 
     /// Gives `frame` to whom it is for.
-    fn hand_on(&self, frame: &[u8]) -> Result<(), Desync> {
+    fn hand_on(&self, frame: Frame<'_>) -> Result<(), Desync> {
         let (sink, ticket, counts) = {
             let mut state = self.state.borrow_mut();
             state.answered += 1;
@@ -320,7 +356,7 @@ impl SharedConn {
             let entry = pending.front_mut().ok_or(Desync)?;
             let whose = match &entry.due {
                 Due::Gate => {
-                    gate.answered(frame);
+                    gate.answered(frame.bytes());
                     None
                 }
                 Due::Frame { sink, ticket, gated } => Some((Rc::clone(sink), *ticket, !gated || gate.free)),
@@ -334,10 +370,10 @@ impl SharedConn {
                 None => return Ok(()),
             }
         };
-        if counts {
-            sink.frame(ticket, frame)
-        } else {
-            sink.gated(ticket)
+        match frame {
+            _ if !counts => sink.gated(ticket),
+            Frame::Small(frame) => sink.frame(ticket, frame),
+            Frame::Large(frame) => sink.large_frame(ticket, frame),
         }
         Ok(())
     }
@@ -374,6 +410,21 @@ struct Input {
     scanner: ReplyScanner,
 }
 
+/// A reply as it lies in the read buffer, or cut out of it.
+enum Frame<'a> {
+    Small(&'a [u8]),
+    Large(Bytes),
+}
+
+impl Frame<'_> {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Small(frame) => frame,
+            Self::Large(frame) => frame,
+        }
+    }
+}
+
 /// The connection's replies can no longer be told apart.
 struct Desync;
 
@@ -382,6 +433,9 @@ const READ_BYTES: usize = 32 * 1024;
 
 /// A buffer larger than this is given back when it is empty.
 const KEPT_BYTES: usize = 1024 * 1024;
+
+/// A reply from here on is cut out of the read buffer instead of being copied.
+pub(super) const LARGE_FRAME_BYTES: usize = 64 * 1024;
 
 /// The pause after a failed attempt to connect, doubled up to the second.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));

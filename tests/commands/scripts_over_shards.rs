@@ -243,7 +243,8 @@ fn a_watched_key_that_has_changed_keeps_a_script_from_running() {
 fn what_is_not_declared_is_refused_and_nothing_is_applied() {
     on_each(|stage| {
         let [x, y, z] = stage.keys();
-        let mut client = stage.client();
+        let weft = Weft::setup(stage.shards()).set("transactions.undeclared_keys_max", 0).start();
+        let mut client = weft.client();
         let ways = [
             format!("redis.call('SET', '{z}', 1)"),
             format!("redis.call('MSET', KEYS[1], 1, '{z}', 1)"),
@@ -303,7 +304,8 @@ fn the_keys_that_a_script_is_held_to_are_those_that_weft_finds() {
          SDIFFSTORE Z X Y; LMOVE X Y LEFT RIGHT; MSETNX X 1 Z 2; XAUTOCLAIM X g c 0 0; DUMP X; EXPIRE X 9";
     on_each(|stage| {
         let (keys, [one, other, _]) = (stage.keys(), stage.keys());
-        let mut client = stage.client();
+        let weft = Weft::setup(stage.shards()).set("transactions.undeclared_keys_max", 0).start();
+        let mut client = weft.client();
         for line in LINES.split(';').map(str::trim) {
             let named = |word: &str| ["X", "Y", "Z"].iter().position(|key| *key == word).map_or(word, |at| &keys[at]).to_owned();
             let words: Vec<String> = line.split(' ').map(named).collect();

@@ -72,6 +72,11 @@ impl Client {
         self.stream.set_read_timeout(Some(patience)).unwrap();
     }
 
+    /// The connection, for those who write without waiting.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// This side's address, as CLIENT LIST shows it.
     pub(crate) fn local_address(&self) -> SocketAddr {
         self.stream.local_addr().unwrap()

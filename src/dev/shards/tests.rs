@@ -99,7 +99,7 @@ async fn servers_of_the_other_kind_are_refused_with_a_remedy() {
     let shards = must_start(1, Mode::Cluster).await;
     let address = shards.addresses().next().unwrap();
     let shard = StaticShard { name: "a".into(), address: address.clone(), slots: vec![] };
-    let topology = TopologyConfig::Static(StaticConfig { databases: 16, shards: vec![shard] });
+    let topology = TopologyConfig::Static(StaticConfig { databases: 16, shards: vec![shard], affinity: vec![] });
     let error = Topology::start(&topology, &UpstreamConfig::default()).await.err().unwrap().to_string();
     let expected = format!("unfit shards: {address}: it is a node of a Redis Cluster; name it under `topology.cluster.seeds`");
     assert_eq!(error, expected);

@@ -4,20 +4,26 @@
 //! NOSCRIPT to the EVALSHA of a client that has every reason to expect otherwise of a single Redis. Nothing ran then, so weft loads the
 //! script and calls again. Inside a transaction NOSCRIPT would be one of EXEC's replies, and its neighbours would have run; so EXEC asks
 //! the shards first. weft remembers what was loaded, or run by its text, through this process; SCRIPT FLUSH makes it forget. An EVALSHA over
-//! several shards has no other place to take the text from.
+//! several shards has no other place to take the text from, nor has one that is to be held to its keys ([`script`](crate::session)).
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use crate::affinity::Affinity;
+use crate::command;
+use crate::config::TopologyConfig;
 use crate::resp::Request;
 use crate::session::busy::Running;
+use crate::txn::compute::shim::{Held, Holder, keys_of};
 
 /// The scripts that the clients of this process have used.
 #[derive(Debug, Default)]
 pub struct Scripts {
     inner: Mutex<Inner>,
+    /// What holds those that need it to their keys; `None` where none needs it.
+    holder: Option<Holder>,
     /// Those of them that are running now.
     pub(crate) running: Running,
 }
@@ -29,9 +35,73 @@ struct Inner {
     /// The digests, the oldest first.
     order: VecDeque<Bytes>,
     bytes: usize,
+    /// What was made of scripts to hold them, by the digest; `None` if they need not be held.
+    held: HashMap<String, Option<Arc<Held>>>,
+    held_bytes: usize,
+}
+
+/// How a script is called.
+pub(in crate::session) enum Called {
+    /// As the client calls it.
+    AsItIs,
+    /// As one that is held to its keys.
+    Held(Arc<Held>),
+    /// It would have to be held, and weft has not its text.
+    Unknown,
 }
 
 impl Scripts {
+    /// For the shards of `topology`. On a single server every key is where the script is, in a cluster the servers decide.
+    pub fn new(topology: &TopologyConfig) -> Self {
+        let holder = match topology {
+            TopologyConfig::Static(fixed) if fixed.shards.len() > 1 => Some(Holder::new(&Affinity::new(fixed.affinity.clone()))),
+            TopologyConfig::Static(_) | TopologyConfig::Cluster(_) => None,
+        };
+        Self { holder, ..Self::default() }
+    }
+
+    /// Whether scripts may have to be held.
+    pub(in crate::session) fn are_held(&self) -> bool {
+        self.holder.is_some()
+    }
+
+    /// How `request`, of the command `name`, calls its script.
+    pub(in crate::session) fn called(&self, name: &str, request: &Request) -> Called {
+        // What names its keys in a wrong way a server refuses.
+        let (Some(holder), Some(_)) = (&self.holder, name.starts_with("eval").then(|| keys_of(request)).flatten()) else {
+            return Called::AsItIs;
+        };
+        let source = match name {
+            "eval" | "eval_ro" => request.arg_bytes(1),
+            _ => match self.body(request.arg(1)) {
+                Some(body) => body,
+                None => return Called::Unknown,
+            },
+        };
+        self.held(holder, &source).map_or(Called::AsItIs, Called::Held)
+    }
+
+    /// `source` as `holder` holds it; `None` if it need not be held.
+    fn held(&self, holder: &Holder, source: &Bytes) -> Option<Arc<Held>> {
+        let digest = sha1_smol::Sha1::from(source).digest().to_string();
+        if let Some(held) = self.lock().held.get(&digest) {
+            return held.clone();
+        }
+        let held = (!command::uses_keys_literally(source)).then(|| Arc::new(holder.hold(source)));
+        let bytes = held.as_ref().map_or(0, |held| held.text().len() + source.len());
+        if bytes <= 2 * SCRIPT_BYTES_MAX {
+            let mut inner = self.lock();
+            if inner.held.len() >= SCRIPTS_MAX || inner.held_bytes + bytes > SCRIPTS_BYTES_MAX {
+                // They are made again when they are called again.
+                inner.held.clear();
+                inner.held_bytes = 0;
+            }
+            inner.held_bytes += bytes;
+            inner.held.insert(digest, held.clone());
+        }
+        held
+    }
+
     /// Takes note of a request, of the command `name`, that was carried out.
     pub(crate) fn note(&self, name: &str, request: &Request) {
         match name {

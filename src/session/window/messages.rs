@@ -13,7 +13,7 @@ impl Window {
     pub(in crate::session) fn message(&self, proto: Proto, frame: &[u8], bytes_max: usize) {
         let mut inner = self.inner.borrow_mut();
         let Inner { out, withheld, .. } = &mut *inner;
-        let out = withheld.as_mut().unwrap_or(out);
+        let out = withheld.as_mut().unwrap_or_else(|| out.tail());
         let start = out.len();
         out.extend_from_slice(frame);
         if proto == Proto::Resp3 {
@@ -33,7 +33,7 @@ impl Window {
         let queue = if behind.is_empty() { entries } else { behind };
         match withheld {
             Some(withheld) => withheld.extend_from_slice(&frame),
-            None if queue.is_empty() => out.extend_from_slice(&frame),
+            None if queue.is_empty() => out.tail().extend_from_slice(&frame),
             None => {
                 *held += frame.len();
                 queue.push_back(Entry { state: State::Done(frame), lane: Lane::Read, place: None, request: None });
@@ -63,7 +63,7 @@ impl Drop for Withheld {
         let Some(window) = &self.0 else { return };
         let mut inner = window.inner.borrow_mut();
         let messages = inner.withheld.take().unwrap_or_default();
-        inner.out.extend_from_slice(&messages);
+        inner.out.tail().extend_from_slice(&messages);
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
 
     #[track_caller]
     fn must_have_written(window: &Window, expected: &str) {
-        assert_eq!(String::from_utf8_lossy(&window.with_out(|out| out.split())), expected);
+        assert_eq!(String::from_utf8_lossy(&window.with_out(|out| out.take())), expected);
     }
 
     #[test]

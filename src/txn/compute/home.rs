@@ -256,7 +256,7 @@ mod tests {
         command::keys(spec, &request, &mut keys).unwrap();
         let place = |key: &str| Place { slot: Some(Slot::of(key.as_bytes())), shard: crate::topology::ShardId::new(0), db: 0 };
         let keys = keys.iter().zip(["a", "b"]).map(|(key, name)| (*key, place(name))).collect();
-        let commands = [Spread { spec, request, db: 0, keys, source: None }];
+        let commands = [Spread { spec, request, db: 0, keys, source: None, hidden: 0 }];
         let copy = Image { payload: Bytes::from_static(b"value"), expires_ms: 0 };
         let item = |name: &'static str, copy| Item { place: place(name), key: Bytes::from_static(name.as_bytes()), write: true, copy };
         let items = [item("a", Some(copy)), item("b", None)];

@@ -1,12 +1,22 @@
-//! A user's script that runs on copies: what is put before it, and what is taken out of its reply.
+//! What is put before a user's script, and taken out of its reply, so that it touches no keys but those that it may.
 //!
-//! The script is to see its clients' keys, and to touch nothing but their copies. So Lua text goes before it (`lua/copies.lua`) that
-//! hides the server's `redis` behind one of its own: that one knows from the command table which words of a command are keys, puts the
-//! copies' names in their place, and refuses a key that has no copy, or a command that reaches beyond keys (PUBLISH, SCAN, FLUSHALL): at
-//! the home it would find or change what is not meant, and each try of the computing would do it again. Where such a refusal is the
-//! script's reply, nothing of the script is applied. Any other error is Redis's own matter, where what was written before it stays.
+//! On one server a script may use any key, whether it names it among KEYS or not. Here a key that it makes up may live at another shard,
+//! or be locked by a transaction that nobody has looked at for it. So Lua text goes before it (`lua/shim.lua`) that hides the server's
+//! `redis` behind one of its own: that one knows from the command table which words of a command are keys, and refuses, before the command
+//! runs, a key that is not the script's, or a command that is not about keys. There are two kinds of it:
 //!
-//! The clients' script can tell it from the server's only where it asks for it: `redis.call` is a table that can be called.
+//! - A script whose keys are at one place runs there, and **held** to them: to those that it declares, and those of their groups
+//!   ([`affinity`](crate::affinity)), which live there too and are guarded by the group's lock (`part.rs`). What it writes stays as it writes it.
+//! - A script whose keys are on several participants runs on **copies** of those that it declares ([`compute`](super)). The names of
+//!   the copies are put in the place of the keys' names. What reaches beyond keys (PUBLISH, SCAN) is refused: at the home it would
+//!   find or change what is not meant, and each try of the computing would do it again. Where such a refusal is the script's reply, nothing of the
+//!   script is applied. Any other error is Redis's own matter, where what was written before it stays.
+//!
+//! The refusal of a key says which it was, if nothing is written yet that stays. Then the script can be run once more, with that key
+//! as if the client had declared it, wherever it is: [`undeclared`] reads it. Such a key is **hidden**: last among KEYS for the server, not there
+//! for the script.
+//!
+//! The clients' script can tell our `redis` from the server's only where it asks for it: `redis.call` is a table that can be called.
 //!
 //! The text is one line, put on the first line of the script, behind the one that begins with `#!` if there is one: the lines in
 //! errors stay the client's. The digest in them is put back here.
@@ -18,16 +28,118 @@ use memchr::memmem;
 
 use super::Spread;
 use super::home::replace;
+use crate::affinity::Affinity;
 use crate::command::{self, Flags};
 use crate::resp::{Request, error_reply};
+use crate::txn::ExecError;
+
+/// What holds scripts to the keys of groups, ready to be put before them.
+#[derive(Clone, Debug)]
+pub struct Holder(Bytes);
+
+impl Holder {
+    /// For the groups of `affinity`.
+    pub fn new(affinity: &Affinity) -> Self {
+        let patterns: Vec<String> = affinity.lua_patterns().collect();
+        let text = line(include_str!("../lua/declared.lua"), error_reply::SCRIPT_COMMAND_HERE);
+        Self(text.replace("@patterns@", &patterns.join(", ")).into())
+    }
+
+    /// `source`, held to its keys.
+    pub fn hold(&self, source: &Bytes) -> Held {
+        let text = wrapped(source, &self.0);
+        Held { digest: digest(&text), source: source.clone(), text }
+    }
+}
+
+/// A script that is held to its keys.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// The script as the client knows it.
+    source: Bytes,
+    /// The script as the server is to run it, and how the server calls it.
+    text: Bytes,
+    digest: String,
+}
+
+impl Held {
+    /// The text that is loaded at the servers.
+    pub fn text(&self) -> &Bytes {
+        &self.text
+    }
+
+    /// The name of that text.
+    pub fn digest(&self) -> &str {
+        &self.digest
+    }
+
+    /// `call`, an EVAL or EVALSHA of the script whose last `hidden` of `keys` keys are hidden, as the server is to have it: by its text, or
+    /// by the digest.
+    pub fn request(&self, call: &Request, keys: usize, hidden: usize, by_text: bool) -> Request {
+        let readonly = call.arg(0).to_ascii_uppercase().ends_with(b"_RO");
+        let verb: &[u8] = match (by_text, readonly) {
+            (true, false) => b"EVAL",
+            (true, true) => b"EVAL_RO",
+            (false, false) => b"EVALSHA",
+            (false, true) => b"EVALSHA_RO",
+        };
+        let name = if by_text { &self.text[..] } else { self.digest.as_bytes() };
+        let hidden = hidden.to_string();
+        let mut words: Vec<&[u8]> = vec![verb, name, call.arg(2)];
+        words.extend((ARGUMENTS..ARGUMENTS + keys).map(|index| call.arg(index)));
+        words.push(hidden.as_bytes());
+        words.extend(call.args_from(ARGUMENTS + keys));
+        Request::new(&words)
+    }
+
+    /// `reply` as the client is to have it, and the key that weft may add if it is the refusal of one.
+    pub fn read(&self, reply: &Bytes) -> (Bytes, Option<Bytes>) {
+        if reply.first() != Some(&b'-') {
+            return (reply.clone(), None);
+        }
+        let reply = replace(reply, self.digest.as_bytes(), digest(&self.source).as_bytes());
+        match undeclared(&reply) {
+            Some((key, error)) => (error, Some(key)),
+            None => (reply, None),
+        }
+    }
+}
+
+/// The key that a script has not declared and was refused when it had written nothing, and the error without it; `None` for any other
+/// error.
+pub fn undeclared(error: &Bytes) -> Option<(Bytes, Bytes)> {
+    let rest = error.strip_prefix(b"-")?.strip_prefix(error_reply::SCRIPT_UNDECLARED.as_bytes())?;
+    let end = memchr::memchr(b' ', rest)?;
+    let digits = std::str::from_utf8(&rest[..end]).ok()?;
+    let byte = |at: usize| u8::from_str_radix(digits.get(at..at + 2)?, 16).ok();
+    let key: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect::<Option<_>>()?;
+    Some((key.into(), [b"-", &rest[end + 1..]].concat().into()))
+}
+
+/// `call`, an EVAL or EVALSHA of `keys` keys, with one more, which the script is not to see.
+pub fn with_hidden(call: &Request, keys: usize, key: &[u8]) -> Request {
+    let count = (keys + 1).to_string();
+    let mut words: Vec<&[u8]> = vec![call.arg(0), call.arg(1), count.as_bytes()];
+    words.extend((ARGUMENTS..ARGUMENTS + keys).map(|index| call.arg(index)));
+    words.push(key);
+    words.extend(call.args_from(ARGUMENTS + keys));
+    Request::new(&words)
+}
+
+/// The number of keys that `call`, an EVAL or EVALSHA, says it has; `None` if it has not so many.
+pub fn keys_of(call: &Request) -> Option<usize> {
+    let count: usize = std::str::from_utf8(call.arg(2)).ok()?.parse().ok()?;
+    (count <= call.argc().saturating_sub(ARGUMENTS)).then_some(count)
+}
 
 /// A request that runs the script of `command`, the text of which is `source`, on the copies that `name` tells the names of.
 pub(super) fn request(command: &Spread, source: &[u8], name: impl Fn(&[u8]) -> Bytes) -> Request {
     let verb: &[u8] = if command.spec.flags.contains(Flags::READONLY) { b"EVAL_RO" } else { b"EVAL" };
-    let (text, count) = (wrapped(source), command.keys.len().to_string());
+    let (text, count, hidden) = (wrapped(source, COPIES.as_bytes()), command.keys.len().to_string(), command.hidden.to_string());
     let clients: Vec<Bytes> = command.keys.iter().map(|(key, _)| command.request.arg_bytes(key.index as usize)).collect();
     let mut words = vec![Bytes::copy_from_slice(verb), text, Bytes::from(count)];
     words.extend(clients.iter().map(|key| name(key)));
+    words.push(Bytes::from(hidden));
     words.extend(clients.iter().cloned());
     words.extend(command.request.args_from(ARGUMENTS + clients.len()).map(Bytes::copy_from_slice));
     Request::new(&words)
@@ -43,60 +155,106 @@ pub(super) fn unknown(command: &Spread, name: impl Fn(&[u8]) -> Bytes) -> Reques
 
 /// An error that a script ended with, with the digest of what the client knows in it.
 pub(super) fn with_own_digest(error: &Bytes, source: &[u8]) -> Bytes {
-    replace(error, digest(&wrapped(source)).as_bytes(), digest(source).as_bytes())
+    replace(error, digest(&wrapped(source, COPIES.as_bytes())).as_bytes(), digest(source).as_bytes())
 }
 
 /// The error with which everything ends, and nothing of `commands` is applied, if the reply of one of them is such a one: a refusal, or
 /// that a user has killed the script. It must not begin again then, whatever has become of its keys.
-pub(super) fn final_error(commands: &[Spread], replies: &[Bytes]) -> Option<String> {
+pub(super) fn final_error(commands: &[Spread], replies: &[Bytes]) -> Option<ExecError> {
     let is_final =
         |text: &[u8]| text.starts_with(error_reply::SCRIPT_REFUSED.as_bytes()) || memmem::find(text, error_reply::SCRIPT_KILLED).is_some();
-    let error = commands.iter().zip(replies).find_map(|(command, reply)| {
-        let text = reply.strip_prefix(b"-").filter(|text| is_final(text))?;
-        command.is_script().then_some(text)
-    });
-    error.map(|text| String::from_utf8_lossy(text).trim_end().to_owned())
+    commands.iter().zip(replies).enumerate().filter(|(_, (command, _))| command.is_script()).find_map(|(at, (_, reply))| {
+        let text = |error: &[u8]| String::from_utf8_lossy(error).trim_end().to_owned();
+        match undeclared(reply) {
+            Some((key, error)) => Some(ExecError::Undeclared { command: at, key, text: text(&error[1..]) }),
+            None => reply.strip_prefix(b"-").filter(|error| is_final(error)).map(|error| ExecError::Rejected(text(error))),
+        }
+    })
 }
 
-/// `source` with the text before it.
-fn wrapped(source: &[u8]) -> Bytes {
+/// `source` with `shim` before it.
+fn wrapped(source: &[u8], shim: &[u8]) -> Bytes {
     let behind = match source.starts_with(b"#!") {
         false => 0,
         // Without a second line a server refuses it.
         true => memchr::memchr(b'\n', source).map_or(source.len(), |end| end + 1),
     };
     let (flags, code) = source.split_at(behind);
-    Bytes::from([flags, SHIM.as_bytes(), code].concat())
+    Bytes::from([flags, shim, code].concat())
 }
 
 fn digest(text: &[u8]) -> String {
     sha1_smol::Sha1::from(text).digest().to_string()
 }
 
-/// The text, on one line.
-static SHIM: LazyLock<String> = LazyLock::new(|| {
-    let lines = include_str!("../lua/copies.lua").lines().map(str::trim);
+/// The text before a script that runs on copies.
+static COPIES: LazyLock<String> = LazyLock::new(|| line(include_str!("../lua/copies.lua"), error_reply::SCRIPT_COMMAND));
+
+/// The text before a script, with `head` for what differs, on one line.
+fn line(head: &str, refused_command: &str) -> String {
+    let text = include_str!("../lua/shim.lua").replace("@head@", head);
+    let lines = text.lines().map(str::trim);
     let code: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
-    let code = code.join(" ").replace("@key@", error_reply::SCRIPT_KEY).replace("@command@", error_reply::SCRIPT_COMMAND);
-    format!("{} ", code.replace("@rules@", &command::lua_rules()))
-});
+    let marks = [
+        ("@key@", error_reply::SCRIPT_KEY),
+        ("@key_rule@", error_reply::SCRIPT_KEY_RULE),
+        ("@key_tag@", error_reply::SCRIPT_KEY_TAG),
+        ("@command@", refused_command),
+        ("@mark@", error_reply::SCRIPT_UNDECLARED),
+        ("@longest@", LONGEST_KEY),
+        ("@rules@", &command::lua_rules()),
+    ];
+    let code = marks.iter().fold(code.join(" "), |code, (mark, text)| code.replace(mark, text));
+    format!("{code} ")
+}
+
+/// A longer key is not told with its refusal; it is not run again for that.
+const LONGEST_KEY: &str = "1024";
 
 /// Where the keys of EVAL begin.
 const ARGUMENTS: usize = 3;
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     #[test]
     fn the_text_is_one_line_before_the_first_line_of_code() {
-        assert!(!SHIM.contains('\n') && !SHIM.contains('@') && !SHIM.contains("--"));
-        assert_eq!(wrapped(b"return 1"), format!("{}return 1", *SHIM));
-        assert_eq!(wrapped(b"#!lua flags=no-writes\nreturn 1"), format!("#!lua flags=no-writes\n{}return 1", *SHIM));
+        let holder = Holder::new(&Affinity::new(vec!["bull:{queue}:*".parse().unwrap()]));
+        for shim in [COPIES.as_bytes(), &holder.0[..]] {
+            let text = std::str::from_utf8(shim).unwrap();
+            assert!(!text.contains('\n') && !text.contains('@') && !text.contains("--"), "{text}");
+            assert_eq!(wrapped(b"return 1", shim), format!("{text}return 1"));
+            assert_eq!(wrapped(b"#!lua flags=no-writes\nreturn 1", shim), format!("#!lua flags=no-writes\n{text}return 1"));
+        }
     }
 
     #[test]
-    fn both_refusals_are_known_as_such() {
+    fn a_held_call_names_hidden_keys_last_and_says_how_many() {
+        let held = Holder::new(&Affinity::default()).hold(&Bytes::from_static(b"return 1"));
+        let call = Request::new(&["evalsha", "digest", "1", "k", "a", "b"]);
+        assert_eq!(keys_of(&call), Some(1));
+        let call = with_hidden(&call, 1, b"h");
+        assert_eq!(call.bytes(), Request::new(&["evalsha", "digest", "2", "k", "h", "a", "b"]).bytes());
+        let expected = Request::new(&["EVALSHA", held.digest(), "2", "k", "h", "1", "a", "b"]);
+        assert_eq!(held.request(&call, 2, 1, false).bytes(), expected.bytes());
+        assert_eq!(held.request(&Request::new(&["EVAL_RO", "x", "0"]), 0, 0, true).arg(0), b"EVAL_RO");
+        assert_eq!(keys_of(&Request::new(&["EVAL", "x", "2", "k"])), None);
+        assert_eq!(keys_of(&Request::new(&["EVAL", "x", "-1"])), None);
+    }
+
+    #[test]
+    fn a_refusal_tells_the_key_in_front_of_the_error() {
+        let error = Bytes::from_static(b"-WEFTUNDECLARED 6b2079 CROSSSLOT a script cannot\r\n");
+        assert_eq!(undeclared(&error), Some((Bytes::from_static(b"k y"), Bytes::from_static(b"-CROSSSLOT a script cannot\r\n"))));
+        for other in ["-ERR x\r\n", "-WEFTUNDECLARED 6\r\n", "-WEFTUNDECLARED 6b6 x\r\n", "+OK\r\n"] {
+            assert_eq!(undeclared(&Bytes::from(other)), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_is_final_on_copies_is_known_as_such() {
         for text in [error_reply::SCRIPT_KEY, error_reply::SCRIPT_COMMAND] {
             assert!(text.starts_with(error_reply::SCRIPT_REFUSED));
         }

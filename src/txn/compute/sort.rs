@@ -101,7 +101,11 @@ impl Engine {
         }
         let Some(place) = Place::of(&map, db, request.arg(1)) else { return Err(unowned()) };
         let here = |slot: Slot| map.owner(slot) == Some(place.shard);
-        let together = || names().all(|name| here(Slot::of(name))) && sort.patterns().all(|pattern| pattern.slot().is_some_and(here));
+        let together = || {
+            // With rules, the keys that a pattern makes up may be of groups that it does not tell.
+            let told = !map.affinity().has_rules() && sort.patterns().all(|pattern| pattern.slot().is_some_and(here));
+            told && names().all(|name| here(map.affinity().slot(name)))
+        };
         if map.mode() == Mode::Cluster || !(map.ids().count() == 1 || together()) {
             return Ok(None);
         }

@@ -9,6 +9,7 @@ use super::pool::Pool;
 use super::server::Server;
 use super::transaction::{Sent, Transaction};
 use super::{A, B, C, Key, Op, Scenario};
+use crate::affinity::Affinity;
 use crate::command::{self, Keys};
 use crate::resp::{Proto, Request};
 use crate::route::{Place, Routed};
@@ -189,7 +190,7 @@ pub(super) fn batch(server: usize, requests: &[Request], watched: &[Key]) -> Bat
         Routed { spec, request: request.clone(), place: Place { slot: None, shard: ShardId::new(server as u16), db: 0 }, keys }
     }));
     let watched = Vec::from_iter(watched.iter().map(|key| key.as_bytes().into()));
-    part::batch(participant(server), routed.iter(), &watched, false, Proto::Resp2)
+    part::batch(participant(server), &Affinity::default(), routed.iter(), &watched, false, Proto::Resp2)
 }
 
 /// The batch of a transaction at a server; `shared` without the keys that it only reads or watches.

@@ -1,0 +1,34 @@
+-- The script runs where its keys are, on the keys themselves: on those that it declares, and on those of their groups, which are there
+-- too. ARGV arrives as the number of hidden keys and the clients' arguments. `affinity` says what a group is.
+local patterns, declared, groups, clients, prefix, stays, shift = { @patterns@ }, {}, {}, {}, '', true, 1
+local function group_of(name)
+  for index = 1, #patterns do
+    local group = match(name, patterns[index])
+    if group then return group end
+  end
+  local open = find(name, '{', 1, true)
+  local close = open and find(name, '}', open + 1, true)
+  return close and close > open + 1 and sub(name, open, close)
+end
+for index = 1, count do
+  local group = group_of(KEYS[index])
+  declared[KEYS[index]] = true
+  if group then groups[group] = true end
+end
+local function may_look_by(pattern)
+  return sub(pattern, 1, 7) ~= '__weft:' and groups[group_of(pattern) or 0]
+end
+local function known_as(name)
+  return (declared[name] or may_look_by(name)) and name
+end
+-- A rule that would hold the key together with the first of KEYS is a part that their names begin with.
+local function refusal(name)
+  local first, length = KEYS[1] or '', 0
+  while length < #first and byte(first, length + 1) == byte(name, length + 1) do length = length + 1 end
+  local common = sub(name, 1, length)
+  common = match(common, '^.*[^%w]') or common
+  if match(common, '^[%w%p]*$') and match(common, '%w') and not match(common, '[{}*]') then
+    return format([[@key_rule@]], name, common)
+  end
+  return format([[@key_tag@]], name)
+end
