@@ -58,6 +58,7 @@
 //! | what is the default of a setting? | [`config`] |
 //! | how much memory may clients take? | `session/budget.rs`, [`config::LimitsConfig`] |
 //! | who is told that a key has changed? | `session/tracking.rs` |
+//! | who is shown what clients do? | `session/monitor.rs` |
 //! | what is counted? | [`metrics`] |
 
 pub mod affinity;

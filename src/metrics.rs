@@ -57,14 +57,23 @@ impl Metrics {
     /// Begins to count anew for INFO. The counters that Prometheus reads go on: they never decrease.
     pub fn reset(&self) {
         *lock(&self.reset) = Some(self.snapshot());
-        lock(&self.workers).iter().for_each(|worker| lock(&worker.calls).clear());
+        lock(&self.workers).iter().for_each(|worker| *lock(&worker.calls) = Calls::default());
     }
 
     /// How often the commands were called that [`count_call`](WorkerMetrics::count_call) was told of, since the last reset.
     pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        self.sums(|calls| &calls.made)
+    }
+
+    /// How often shards were given the commands that [`count_try`](WorkerMetrics::count_try) was told of, since the last reset.
+    pub fn tries(&self) -> BTreeMap<&'static str, u64> {
+        self.sums(|calls| &calls.tried)
+    }
+
+    fn sums(&self, of: impl Fn(&Calls) -> &HashMap<&'static str, u64>) -> BTreeMap<&'static str, u64> {
         let mut sums = BTreeMap::new();
         for worker in lock(&self.workers).iter() {
-            lock(&worker.calls).iter().for_each(|(name, calls)| *sums.entry(*name).or_default() += calls);
+            of(&lock(&worker.calls)).iter().for_each(|(name, calls)| *sums.entry(*name).or_default() += calls);
         }
         sums
     }
@@ -82,7 +91,7 @@ impl Metrics {
 pub struct WorkerMetrics {
     cells: [AtomicU64; Counter::COUNT],
     /// Calls by the name of the command.
-    calls: Mutex<HashMap<&'static str, u64>>,
+    calls: Mutex<Calls>,
 }
 
 impl WorkerMetrics {
@@ -100,13 +109,25 @@ impl WorkerMetrics {
 
     /// Counts a call of the command `name`, of those few that no shard counts.
     pub fn count_call(&self, name: &'static str) {
-        *lock(&self.calls).entry(name).or_default() += 1;
+        *lock(&self.calls).made.entry(name).or_default() += 1;
+    }
+
+    /// Counts that a shard was given the command `name` in place of one that waits, and so counts a call that no client has made.
+    pub fn count_try(&self, name: &'static str) {
+        *lock(&self.calls).tried.entry(name).or_default() += 1;
     }
 
     /// Counts an error reply, weft's own or a shard's, by the code it begins with. `text` lacks the leading `-`.
     pub fn count_error(&self, text: &[u8]) {
         self.count(Counter::of_error(text));
     }
+}
+
+/// Calls that the shards' own counts do not tell, by the names of the commands.
+#[derive(Debug, Default)]
+struct Calls {
+    made: HashMap<&'static str, u64>,
+    tried: HashMap<&'static str, u64>,
 }
 
 impl Default for WorkerMetrics {

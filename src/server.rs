@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{Budget, Census, ClientRegistry, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
+use crate::session::{Budget, Census, ClientRegistry, Monitors, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
 use crate::topology::Topology;
 use crate::txn::Latches;
 
@@ -31,6 +31,7 @@ pub(crate) struct Shared {
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
     pub(crate) census: Arc<Census>,
+    pub(crate) monitors: Arc<Monitors>,
     pub(crate) tracking: Arc<TrackingTotals>,
     pub(crate) identity: Arc<ServerIdentity>,
     pub(crate) latches: Arc<Latches>,
@@ -75,6 +76,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),
         waiting: Arc::default(),
         census: Arc::default(),
+        monitors: Arc::default(),
         tracking: Arc::new(TrackingTotals::new(config.limits.tracked_keys_max)),
         latches: Arc::default(),
         identity: Arc::new(identity(&config, workers)),

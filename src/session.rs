@@ -4,7 +4,8 @@
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
 //! MULTI to EXEC; `alone` carries out what has to wait for shards, `blocking` what waits for a key to be written; `pubsub` is channels;
 //! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `tracking` tells clients of
-//! changes to what they have read. `budget` is how much memory clients may take together. `client`, `registry` and `local` are what needs no shard; `rescue` is the one place where an error
+//! changes to what they have read, `monitor` of what all do. `budget` is how much memory clients may take together. `client`, `registry`
+//! and `local` are what needs no shard; `rescue` is the one place where an error
 //! becomes bytes.
 
 mod alone;
@@ -18,6 +19,7 @@ mod dispatch;
 mod everywhere;
 mod forward;
 pub mod local;
+mod monitor;
 mod multi;
 mod operator;
 mod pause;
@@ -47,6 +49,7 @@ pub use client::{ClientState, Peer};
 pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
+pub use monitor::Monitors;
 pub use pubsub::census::Census;
 pub use pubsub::hub::Hub;
 pub use registry::{ClientRegistry, Registration};
@@ -66,6 +69,7 @@ use crate::upstream::{SharedConn, Upstreams};
 
 use budget::Claim;
 use forward::Runs;
+use monitor::Watching;
 use multi::Queue;
 use pubsub::Subscriptions;
 use tracking::Tracked;
@@ -87,6 +91,8 @@ pub struct Context {
     pub scripts: Arc<Scripts>,
     /// The clients of all workers that wait in blocking commands.
     pub waiting: Arc<WaitingRoom>,
+    /// The clients of all workers that watch what all do.
+    pub monitors: Arc<Monitors>,
     /// What this worker's clients listen to.
     pub hub: Rc<Hub>,
     /// Which of this worker's clients are told of changes.
@@ -123,6 +129,8 @@ struct Session {
     mode: Mode,
     subscriptions: Subscriptions,
     tracked: Tracked,
+    /// It is shown what all clients do.
+    watching: Option<Watching>,
     /// The keys that EXEC depends on.
     watch: Option<Watch>,
     /// Whether it is one of those who break each other's watches.
@@ -170,6 +178,7 @@ pub fn serve(context: Rc<Context>, client: ClientState, registration: Registrati
         _registration: registration,
         window,
         mode: Mode::Plain,
+        watching: None,
         watch: None,
         habit: Habit::default(),
         stalled: None,
@@ -260,6 +269,9 @@ impl Session {
                 self.context.counts.count(Counter::Commands);
                 if connection::is_counted(spec) {
                     self.context.counts.count_call(spec.name);
+                }
+                if self.context.monitors.is_any() {
+                    self.show(spec, &request);
                 }
                 return Some(Pending { spec, request });
             }

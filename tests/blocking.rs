@@ -48,6 +48,56 @@ fn a_pop_waits_for_the_first_of_its_keys_on_any_shard() {
 }
 
 #[test]
+fn a_writer_is_answered_when_all_are_served_who_waited_for_it() {
+    everywhere(|weft, [a, b, c]| {
+        let (mut first, mut second, mut third, mut writer) = (weft.client(), weft.client(), weft.client(), weft.client());
+        let writes = [
+            (format!("RPUSH {a} v"), Reply::from(1)),
+            (format!("LMOVE {{{a}}}other {a} LEFT RIGHT"), "v".into()),
+            (format!("LMOVE {{{b}}}other {a} LEFT RIGHT"), "v".into()),
+            (format!("EVAL redis.call('rpush',KEYS[1],'v') 1 {a}"), Reply::Nil),
+            (format!("SORT {{{b}}}other BY nosort STORE {a}"), Reply::from(1)),
+        ];
+        for (write, reply) in writes {
+            writer.must_int(&format!("RPUSH {{{a}}}other v"), 1);
+            writer.must_int(&format!("RPUSH {{{b}}}other v"), 1);
+            // A chain over three shards, and a fourth list beside the last.
+            first.send(&format!("BLMOVE {a} {b} LEFT RIGHT 0"));
+            until_blocked(&mut writer, 1);
+            second.send(&format!("BRPOPLPUSH {b} {c} 0"));
+            until_blocked(&mut writer, 2);
+            third.send(&format!("BLMOVE {c} {{{c}}}end LEFT LEFT 0"));
+            until_blocked(&mut writer, 3);
+            writer.must_reply(&write, reply);
+            writer.must_int(&format!("EXISTS {a} {b} {c}"), 0);
+            writer.must_bulk(&format!("LPOP {{{c}}}end"), "v");
+            for waiter in [&mut first, &mut second, &mut third] {
+                assert_eq!(waiter.receive(), Reply::from("v"));
+            }
+            writer.must_int(&format!("LLEN {{{c}}}end"), 0);
+            writer.call(&format!("DEL {{{a}}}other {{{b}}}other"));
+        }
+        // Two wait for the same, which comes in a transaction together with what a third waits for.
+        first.send(&format!("BLPOP {a} 0"));
+        until_blocked(&mut writer, 1);
+        second.send(&format!("BRPOP {a} 0"));
+        until_blocked(&mut writer, 2);
+        third.send(&format!("BZPOPMIN {b} 0"));
+        until_blocked(&mut writer, 3);
+        writer.must_ok("MULTI");
+        writer.must_queue(&format!("RPUSH {a} 1 2 3"));
+        writer.must_queue(&format!("ZADD {b} 1 x 2 y"));
+        writer.must_reply("EXEC", Reply::array([3, 2]));
+        writer.must_reply(&format!("LRANGE {a} 0 -1"), Reply::array(["2"]));
+        writer.must_reply(&format!("ZRANGE {b} 0 -1"), Reply::array(["y"]));
+        assert_eq!(first.receive(), Reply::array([a, "1"]));
+        assert_eq!(second.receive(), Reply::array([a, "3"]));
+        assert_eq!(third.receive(), Reply::array([b, "x", "1"]));
+        writer.call(&format!("DEL {a} {b}"));
+    });
+}
+
+#[test]
 fn an_element_is_moved_between_shards_when_it_comes() {
     everywhere(|weft, [a, b, c]| {
         let (mut waiter, mut writer) = (weft.client(), weft.client());

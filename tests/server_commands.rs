@@ -113,11 +113,30 @@ fn weft_answers_like_a_single_server() {
     client.must_bulk("ACL WHOAMI", "default");
     client.must_reply("ACL USERS", Reply::Array(vec!["default".into()]));
     client.must_reply("ACL LIST", Reply::Array(vec!["user default on nopass sanitize-payload ~* &* +@all".into()]));
+    let user = |flags: &[&str]| {
+        let value = |text: &str| Reply::from(text);
+        let flags = Reply::array(flags.iter().copied());
+        let all = [("commands", "+@all"), ("keys", "~*"), ("channels", "&*")].into_iter().flat_map(|(name, all)| [value(name), value(all)]);
+        let head = [value("flags"), flags, value("passwords"), Reply::Array(vec![])];
+        Reply::Array(head.into_iter().chain(all).chain([value("selectors"), Reply::Array(vec![])]).collect())
+    };
+    client.must_reply("ACL GETUSER default", user(&["on", "nopass"]));
+    client.must_nil("ACL GETUSER nobody");
+    client.must_ok("ACL DRYRUN default GET k");
+    client.must_err("ACL DRYRUN default GET", "ERR wrong number of arguments for 'get' command");
+    client.must_err("ACL DRYRUN default NONSENSE", "ERR Command 'NONSENSE' not found");
+    client.must_err("ACL DRYRUN nobody GET k", "ERR User 'nobody' not found");
+    client.must_reply("ACL LOG", Reply::Array(vec![]));
+    client.must_ok("ACL LOG RESET");
+    client.must_err("ACL LOG x", "ERR value is not an integer or out of range");
+    client.must_int("ACL DELUSER nobody", 0);
+    client.must_err("ACL DELUSER nobody default", "ERR The 'default' user cannot be removed");
+    client.must_err("ACL SAVE", "ERR This Redis instance is not configured to use an ACL file.");
+    client.must_err("ACL SETUSER bob on", "ERR 'acl|setuser' is refused by weft: there is one user");
     assert!(client.call("ACL CAT").items().expect("categories").contains(&"keyspace".into()));
     client.must_reply("MODULE LIST", Reply::Array(vec![]));
     client.must_err("MODULE LOAD x", "ERR MODULE command not allowed.");
     client.must_err("DEBUG SLEEP 0", "ERR DEBUG command not allowed.");
-    client.must_err("MONITOR", "ERR 'monitor' is refused by weft");
 
     client.must_reply("CONFIG GET maxclients", Reply::Array(vec!["maxclients".into(), "77".into()]));
     client.must_reply("CONFIG GET databases", Reply::Array(vec!["databases".into(), "1".into()]));
@@ -127,30 +146,6 @@ fn weft_answers_like_a_single_server() {
     client.must_ok("CONFIG RESETSTAT");
     let mut resp3 = weft.client_resp3();
     resp3.must_reply("CONFIG GET save", Reply::Map(vec![("save".into(), "".into())]));
-}
-
-#[test]
-fn a_parameter_about_data_is_set_on_every_shard_and_no_other_is() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
-    let weft = Weft::setup(&shards).set("limits.clients_max", 77).start();
-    let mut client = weft.client();
-    let everywhere = |parameter: &str, value: &str| {
-        for server in shards.servers() {
-            server.client().must_reply(&format!("CONFIG GET {parameter}"), Reply::Array(vec![parameter.into(), value.into()]));
-        }
-    };
-    client.must_ok("CONFIG SET hash-max-listpack-entries 7 maxclients 77 LFU-decay-time 3");
-    everywhere("hash-max-listpack-entries", "7");
-    everywhere("lfu-decay-time", "3");
-    client.must_reply("CONFIG GET hash-max-listpack-entries", Reply::Array(vec!["hash-max-listpack-entries".into(), "7".into()]));
-
-    let failed = |parameter: &str, reason: &str| format!("ERR CONFIG SET failed (possibly related to argument '{parameter}') - {reason}");
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxclients 78", &failed("maxclients", "can't set immutable config"));
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 requirepass x", &failed("requirepass", "can't set protected config"));
-    client.must_err("CONFIG SET hash-max-listpack-entries 8 maxmemory x", &failed("maxmemory", "argument must be a memory value"));
-    client.must_err("CONFIG SET Nonsense 1", "ERR Unknown option or number of arguments for CONFIG SET - 'Nonsense'");
-    client.must_err("CONFIG SET maxmemory 1 save", "ERR syntax error");
-    everywhere("hash-max-listpack-entries", "7");
 }
 
 #[test]
@@ -175,9 +170,63 @@ fn what_was_called_is_told_of_all_shards_together() {
     }
     assert!(told(&mut client, "errorstats").contains("errorstat_WRONGTYPE:count=1\r\n"));
     assert!(!told(&mut client, "").contains("cmdstat_"));
+    client.must_int(&format!("RPUSH l{a} x y"), 2);
+    client.call(&format!("BRPOP l{a} 0"));
+    client.must_bulk(&format!("RPOP l{a}"), "x");
+    let commands = told(&mut client, "commandstats");
+    assert!(commands.contains("cmdstat_brpop:calls=1,") && commands.contains("cmdstat_rpop:calls=1,"), "{commands}");
+    client.must_ok("CONFIG RESETSTAT");
+    client.must_int(&format!("RPUSH l{a} x"), 1);
+    client.call(&format!("BRPOP l{a} 0"));
+    let commands = told(&mut client, "commandstats");
+    assert!(commands.contains("cmdstat_brpop:calls=1,") && !commands.contains("cmdstat_rpop:"), "{commands}");
     client.must_ok("CONFIG RESETSTAT");
     assert!(!told(&mut client, "everything").contains("cmdstat_set"));
     assert!(told(&mut client, "stats").contains("total_error_replies:0\r\n"));
+}
+
+#[test]
+fn every_shard_saves_what_it_has() {
+    for mode in Mode::ALL {
+        let mut shards = Shards::start(mode, Flavor::Redis, 2);
+        let weft = Weft::start(&shards);
+        let mut client = weft.client();
+        let keys = [0, 1].map(|index| shards.key_on(index, "k"));
+        keys.iter().for_each(|key| client.must_ok(&format!("SET {key} saved")));
+        client.must_ok("SAVE");
+        keys.iter().for_each(|key| client.must_ok(&format!("SET {key} lost")));
+        let saves: Vec<Reply> = shards.servers().iter().map(|server| server.client().call("LASTSAVE")).collect();
+        assert!(saves.contains(&client.call("LASTSAVE")), "{saves:?}");
+        assert!(client.call("INFO persistence").text().expect("text").contains("rdb_last_bgsave_status:ok\r\n"));
+        (0..2).for_each(|index| shards.server(index).restart());
+        for key in keys {
+            eventually(PATIENCE, "the shard is back", || client.call(&format!("GET {key}")) == "saved".into());
+        }
+        client.must_reply("BGSAVE", Reply::Simple("Background saving started".into()));
+        eventually(PATIENCE, "they have saved", || {
+            client.call("INFO persistence").text().expect("text").contains("rdb_bgsave_in_progress:0\r\n")
+        });
+    }
+}
+
+#[test]
+fn memory_is_that_of_all_shards() {
+    let shards = Shards::fixed(Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let value = "v".repeat(1 << 20);
+    (0..2).for_each(|index| client.must_ok(&["SET", &shards.key_on(index, "k"), &value]));
+    client.must_ok("CONFIG SET maxmemory 1gb");
+    let told = client.call("INFO memory").text().expect("text");
+    let field = |name: &str| told.lines().find_map(|line| line.strip_prefix(&format!("{name}:"))).map(str::to_owned);
+    let used: u64 = field("used_memory").and_then(|used| used.parse().ok()).expect("a number");
+    assert!(used > 2 << 20, "{told}");
+    assert_eq!(field("maxmemory"), Some((2u64 << 30).to_string()), "{told}");
+    assert_eq!(field("maxmemory_human").as_deref(), Some("2.00G"));
+    let of_shard = shards.servers()[0].client().call("INFO memory").text().expect("text");
+    let allocator = field("mem_allocator").expect("an allocator");
+    assert!(of_shard.contains(&format!("\r\nmem_allocator:{allocator}\r\n")));
+    assert!(client.call("INFO weft").text().expect("text").contains("\r\nprocess_memory:"));
 }
 
 #[test]

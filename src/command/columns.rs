@@ -164,10 +164,9 @@ const fn same(one: &str, other: &str) -> bool {
 }
 
 const CLIENTS: Handling = Handling::Later("what only some servers have");
-const USERS: Handling = Handling::Later("access control lists");
+const USERS: Handling = Handling::Refused("there is one user, set by weft's file");
 
 const TOPOLOGY: Handling = Handling::Refused("the topology is the shards' own");
-const PERSISTENCE: Handling = Handling::Refused("persistence is the shards' own");
 const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replication");
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
 const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
@@ -205,21 +204,22 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Everywhere, &["script|exists", "script|flush", "script|kill", "script|load"]),
     (Handling::Everywhere, &["function|delete", "function|flush", "function|kill", "function|load", "function|restore", "function|stats"]),
     (Handling::Everywhere, &["slowlog|get", "slowlog|len", "slowlog|reset", "latency|reset"]),
-    (Handling::Everywhere, &["wait", "waitaof"]),
+    (Handling::Everywhere, &["wait", "waitaof", "save", "bgsave", "bgrewriteaof", "lastsave"]),
     (Handling::Everywhere, &["commandlog|get", "commandlog|len", "commandlog|reset"]),
     (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
     (Handling::AnyShard, &["acl", "acl|help", "acl|cat", "acl|genpass", "module", "module|help"]),
     (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
     (Handling::Local, &["client|caching", "client|getredir", "client|tracking", "client|trackinginfo"]),
-    (Handling::Local, &["weft", "weft|help", "weft|txn"]),
+    (Handling::Local, &["monitor", "weft", "weft|help", "weft|txn"]),
     (SWAP, &["swapdb"]),
-    (DIAGNOSIS, &["script|debug", "script|show", "monitor", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
+    (DIAGNOSIS, &["script|debug", "script|show", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
     (CONFIGURATION, &["config|rewrite"]),
     (DEBUG, &["debug"]),
     (CLIENTS, &["client|capa", "client|import-source"]),
-    (USERS, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save", "acl|setuser"]),
+    (Handling::Local, &["acl|deluser", "acl|dryrun", "acl|getuser", "acl|load", "acl|log", "acl|save"]),
+    (USERS, &["acl|setuser"]),
     (CLUSTER, &["cluster", "cluster|addslots", "cluster|addslotsrange", "cluster|bumpepoch", "cluster|cancelslotmigrations"]),
     (CLUSTER, &["cluster|count-failure-reports", "cluster|countkeysinslot", "cluster|delslots", "cluster|delslotsrange"]),
     (CLUSTER, &["cluster|failover", "cluster|flushslot", "cluster|flushslots", "cluster|forget", "cluster|getkeysinslot"]),
@@ -230,7 +230,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (CLUSTER, &["cluster|syncslots", "clusterscan", "asking", "readonly", "readwrite"]),
     (TOPOLOGY, &["migrate", "restore-asking", "failover"]),
     (REPLICATION, &["replicaof", "slaveof", "replconf", "psync", "sync"]),
-    (PERSISTENCE, &["save", "bgsave", "bgrewriteaof", "lastsave"]),
     (MODULES, &["module|load", "module|loadex", "module|unload"]),
     (PROCESS, &["shutdown"]),
 ];

@@ -101,6 +101,16 @@ pub const UNBLOCKED: &str = "UNBLOCKED client unblocked via CLIENT UNBLOCK";
 pub const STREAM_GONE: &str = "UNBLOCKED the stream key no longer exists";
 /// XREADGROUP waited for a group that was destroyed.
 pub const GROUP_GONE: &str = "NOGROUP the consumer group this client was blocked on no longer exists";
+/// SAVE that a shard has not brought to an end.
+pub const SAVE_FAILED: &str = "ERR a shard could not write its snapshot; see its log";
+/// ACL LOAD or SAVE of a server whose users are in no file.
+pub const ACL_WITHOUT_FILE: &str = "ERR This Redis instance is not configured to use an ACL file. You may want to specify users via the \
+     ACL SETUSER command and then issue a CONFIG REWRITE (assuming you have a Redis configuration file set) in order to store users in the \
+     Redis configuration.";
+/// ACL DELUSER of the user that there always is.
+pub const ACL_DEFAULT_USER: &str = "ERR The 'default' user cannot be removed";
+/// MONITOR between MULTI and EXEC.
+pub const MONITOR_IN_TRANSACTION: &str = "ERR MONITOR isn't allowed for DENY BLOCKING client";
 /// CLIENT UNBLOCK with another word than TIMEOUT or ERROR.
 pub const UNBLOCK_REASON: &str = "ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR";
 
@@ -171,6 +181,16 @@ pub fn client_type(kind: &[u8]) -> String {
 /// CLIENT KILL of a user that does not exist.
 pub fn no_such_user(name: &[u8]) -> String {
     format!("ERR No such user '{}'", String::from_utf8_lossy(shown_part(name, name.len())))
+}
+
+/// ACL DRYRUN of a user that does not exist.
+pub fn acl_no_such_user(name: &[u8]) -> String {
+    format!("ERR User '{}' not found", String::from_utf8_lossy(shown_part(name, name.len())))
+}
+
+/// ACL DRYRUN of a command that does not exist.
+pub fn acl_no_such_command(name: &[u8]) -> String {
+    format!("ERR Command '{}' not found", String::from_utf8_lossy(shown_part(name, name.len())))
 }
 
 /// CLIENT SETINFO with an attribute that does not exist (as from Redis 7.2 on).

@@ -83,6 +83,7 @@ fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context>
         budget: Arc::clone(&shared.budget),
         scripts: Arc::clone(&shared.scripts),
         waiting: Arc::clone(&shared.waiting),
+        monitors: Arc::clone(&shared.monitors),
         topology: shared.topology.clone(),
         settings: LocalSettings { password: shared.config.listen.password.clone(), databases: databases(&shared.config.topology) },
         identity: Arc::clone(&shared.identity),

@@ -11,7 +11,7 @@ use super::blocking::Blocked;
 use super::client::ReplyMode;
 use super::dispatch::Step;
 use super::tracking::Turn;
-use super::{Mode, Pending, Session, dispatch, pubsub, rescue, split};
+use super::{Mode, Pending, Session, blocking, dispatch, pubsub, rescue, split};
 use crate::command::{self, CommandSpec, Handling, KeyError, KeyRef, SplitKind};
 use crate::config::MultiKey;
 use crate::resp::{Request, error_reply};
@@ -80,7 +80,7 @@ impl Session {
         match pending.spec.handling {
             Handling::Blocking => return self.block(pending).await,
             Handling::Keyed if command::may_wait(pending.spec, &pending.request) => return self.block(pending).await,
-            Handling::Transaction if pending.spec.name == "exec" => self.exec().await,
+            Handling::Transaction if pending.spec.name == "exec" => self.exec(&pending.request).await,
             Handling::Transaction => self.watch(pending).await,
             Handling::Local | Handling::PubSub | Handling::AnyShard => self.alone_local(pending).await,
             Handling::Everywhere | Handling::Keyspace(_) => self.everywhere(pending).await,
@@ -120,7 +120,11 @@ impl Session {
                     None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
                 };
             }
-            (Ok(Route::Several(keys)), Handling::Move) => return self.deliver(context.transfer(&request, &keys, proto).await),
+            (Ok(Route::Several(keys)), Handling::Move) => {
+                let result = context.transfer(&request, &keys, proto).await;
+                context.serve(blocking::written(&request, &keys)).await;
+                return self.deliver(result);
+            }
             (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
                 return self.deliver(context.read_streams(spec, &request, &keys, proto).await);
             }
@@ -137,7 +141,7 @@ impl Session {
         let result = match routed {
             Some(routed) => {
                 let result = context.engine.single(routed.clone(), proto, strict).await;
-                context.ring(&routed);
+                context.serve(blocking::brought(&routed)).await;
                 result
             }
             None => Err(ExecError::Unreachable),

@@ -9,7 +9,9 @@
 //! [`PAUSE_MAX`], and further where very many wait. Before a try that may change something, its keys are looked at without a lock
 //! check, which is a hint and no more, but many times cheaper.
 //!
-//! Who tries: of the clients of this process that wait for the same key, the one that came first; see [`lines`].
+//! Who tries: of the clients of this process that wait for the same key, the one that came first; see [`lines`]. A writer's reply waits
+//! until those have tried who may be served by the write, so that its client finds what it would find in Redis; but no longer than
+//! [`SERVING_MAX`]: they may wait for keys of other shards, too, one of which may hang.
 //!
 //! A client that goes away stops waiting; only what a try was about to fetch at that moment is lost with it, as in Redis what was on
 //! its way to the client. A try whose outcome is unknown ends the waiting with an error that says so: trying again could take a second
@@ -23,15 +25,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{join, join_all, try_join_all};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
-use self::lines::{Family, Line, PlaceInLine, Release};
+use self::lines::{Errand, Family, Line, PlaceInLine, Release};
 use super::tracking::Touched;
 use super::{Context, Pending, Session, rescue};
-use crate::command::{self, Access, Categories, Handling};
+use crate::command::{self, Access, Categories, Handling, KeyRef};
 use crate::resp::{Proto, Request, Value, error_reply};
-use crate::route::{self, Route, RouteError, Routed};
+use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::txn::ExecError;
 
 /// A client that waits.
@@ -57,6 +60,12 @@ pub(super) struct Blocked {
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 
+/// How long a writer waits for those who may be served by the write.
+const SERVING_MAX: Duration = Duration::from_secs(1);
+
+/// Where the commands that move an element name the key that it moves to.
+const DESTINATION: usize = 2;
+
 /// With so many clients waiting, pauses get twice as long, and so on: the shards are asked no more often by ten thousand clients.
 const CROWD: u32 = 1000;
 
@@ -75,6 +84,13 @@ impl Blocked {
             () = self.place.rung() => self.pause = PAUSE_MIN,
             () = sleep_until(until) => {}
         }
+    }
+
+    /// It was served: what it was handed goes to those who may be served next, at its own keys and where it may have moved something to.
+    fn hand_on(&self, context: &Context, db: u32, errands: Vec<Errand>) {
+        let moves = self.form.tries.iter().filter(|each| each.answer == Answer::Moved);
+        moves.for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
+        self.place.leave(errands);
     }
 
     fn is_over(&self) -> bool {
@@ -158,6 +174,7 @@ impl Session {
     }
 
     async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
+        let mut errands = blocked.place.errands();
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),
@@ -170,6 +187,8 @@ impl Session {
         if !blocked.muted {
             self.deliver(result);
         }
+        errands.extend(blocked.place.errands());
+        blocked.hand_on(&self.context, self.client.profile.db, errands);
         true
     }
 
@@ -234,12 +253,30 @@ impl Session {
 impl Context {
     /// The writer of `routed` rings for those who wait for its keys.
     pub(super) fn ring(&self, routed: &Routed) {
-        if self.waiting.is_empty() || !routed.spec.own_categories.intersects(WAITED_FOR) {
+        if !self.waiting.is_empty() {
+            brought(routed).for_each(|(db, key)| self.waiting.ring(db, &key));
+        }
+    }
+
+    /// Whether somebody waits to take away what `routed` may bring.
+    pub(super) fn serves(&self, routed: &Routed) -> bool {
+        !self.waiting.is_empty() && brought(routed).any(|(db, key)| self.waiting.awaits(db, &key))
+    }
+
+    /// The writer of `keys` rings, and waits until those have tried who may be served by that.
+    pub(super) async fn serve(&self, keys: impl Iterator<Item = (u32, Bytes)>) {
+        if self.waiting.is_empty() {
             return;
         }
-        for key in routed.keys.iter().filter(|key| key.access == Access::Write) {
-            self.waiting.ring(routed.place.db, &routed.request.arg_bytes(key.index as usize));
+        let (errand, done) = oneshot::channel();
+        let errands = [Errand::new(errand)];
+        for (db, key) in keys {
+            self.waiting.ring(db, &key);
+            self.waiting.hand(db, &key, &errands);
         }
+        drop(errands);
+        // That it ends by being dropped is how it ends.
+        let _ = tokio::time::timeout(SERVING_MAX, done).await;
     }
 
     /// A look at the keys of `each` without a lock check: whether a try may come to something.
@@ -287,7 +324,13 @@ impl Context {
         match (route::route(&map, db, spec, &each.request), spec.handling) {
             (Ok(Route::Several(keys)), Handling::Move) => self.transfer(&each.request, &keys, proto).await,
             (Ok(Route::Several(keys)), _) => self.read_streams(spec, &each.request, &keys, proto).await,
-            _ => self.single(&each.request, db, proto, self.is_strict()).await,
+            _ => {
+                let tried = self.single(&each.request, db, proto, self.is_strict()).await;
+                if tried.is_ok() {
+                    self.counts.count_try(spec.name);
+                }
+                tried
+            }
         }
     }
 
@@ -309,6 +352,19 @@ impl Context {
         }
         result
     }
+}
+
+/// The keys to which `routed` may bring what somebody waits for, and their database.
+pub(super) fn brought(routed: &Routed) -> impl Iterator<Item = (u32, Bytes)> {
+    let brings = routed.spec.own_categories.intersects(WAITED_FOR);
+    let written = routed.keys.iter().filter(move |key| brings && key.access == Access::Write);
+    written.map(|key| (routed.place.db, routed.request.arg_bytes(key.index as usize)))
+}
+
+/// The keys that a command over several participants may write, and their databases.
+pub(super) fn written(request: &Request, keys: &[(KeyRef, Place)]) -> impl Iterator<Item = (u32, Bytes)> {
+    let written = keys.iter().filter(|(key, _)| key.access == Access::Write);
+    written.map(|(key, place)| (place.db, request.arg_bytes(key.index as usize)))
 }
 
 /// The kinds of commands that can give somebody what they wait for.

@@ -170,6 +170,8 @@ pub struct Profile {
     pub no_evict: bool,
     /// `CLIENT NO-TOUCH`.
     pub no_touch: bool,
+    /// Whether the client is shown what all do: `MONITOR`.
+    pub monitors: bool,
     /// Whether the client waits in a blocking command.
     pub blocked: bool,
     /// Commands queued and their bytes, inside MULTI.
@@ -205,6 +207,7 @@ impl Profile {
             db: 0,
             no_evict: false,
             no_touch: false,
+            monitors: false,
             blocked: false,
             queued: None,
             watching: 0,

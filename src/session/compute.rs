@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::busy::Guard;
 use super::script::is_loaded_by;
-use super::{Context, Session, local};
+use super::{Context, Session, blocking, local};
 use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
@@ -47,7 +47,7 @@ impl Session {
         // It says that there are others, which are only read.
         let _ = command::keys(spec, request, &mut keys);
         let stored = keys.iter().filter(|key| key.access == Access::Write);
-        stored.for_each(|key| context.waiting.ring(db, &request.arg_bytes(key.index as usize)));
+        context.serve(stored.map(|key| (db, request.arg_bytes(key.index as usize)))).await;
         self.deliver(result);
     }
 }
@@ -71,10 +71,7 @@ impl Context {
             called.for_each(|(command, _)| self.scripts.note(command.spec.name, &command.request));
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-            for command in &commands {
-                let written = command.keys.iter().filter(|(key, _)| key.access == Access::Write);
-                written.for_each(|(key, place)| self.waiting.ring(place.db, &command.request.arg_bytes(key.index as usize)));
-            }
+            self.serve(commands.iter().flat_map(|command| blocking::written(&command.request, &command.keys))).await;
         }
         executed
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::BytesMut;
 
 use super::dispatch::Step;
-use super::local::info::{self, Facts, Sections, ShardsFacts, Statistics, aggregate_keyspace};
+use super::local::info::{self, Facts, Memory, Persistence, Sections, ShardsFacts, Statistics, aggregate_keyspace};
 use super::local::{self, Call, LocalContext, LocalOutcome};
 use super::{Context, Pending, Session};
 use crate::command::{self, CommandSpec, Flags, Handling};
@@ -23,6 +23,7 @@ impl Session {
             LocalOutcome::Info(_)
             | LocalOutcome::Config
             | LocalOutcome::Tracking(_)
+            | LocalOutcome::Monitor
             | LocalOutcome::Inquiry(_)
             | LocalOutcome::NotLocal => Step::Alone(pending),
         }
@@ -58,12 +59,14 @@ impl Session {
                 self.watch = None;
                 self.habit = Habit::default();
                 self.subscriptions.clear();
+                self.watching = None;
                 self.tracked.end();
             }
             LocalOutcome::Replied
             | LocalOutcome::Info(_)
             | LocalOutcome::Config
             | LocalOutcome::Tracking(_)
+            | LocalOutcome::Monitor
             | LocalOutcome::Inquiry(_)
             | LocalOutcome::NotLocal => {}
         }
@@ -91,6 +94,7 @@ impl Session {
             LocalOutcome::Config if pending.spec.name == "config|set" => self.config_set(&pending.request).await,
             LocalOutcome::Config => self.config_get(&pending.request).await,
             LocalOutcome::Tracking(wish) => self.track(wish).await,
+            LocalOutcome::Monitor => self.monitor().await,
             LocalOutcome::Inquiry(inquiry) => self.inquire(inquiry).await,
             LocalOutcome::NotLocal => {
                 let engine = Rc::clone(&self.context.engine);
@@ -103,6 +107,9 @@ impl Session {
     async fn info(&mut self, sections: Sections) {
         let context = Rc::clone(&self.context);
         let keyspace = if sections.contains(Sections::KEYSPACE) { context.keyspace().await } else { String::new() };
+        let told = async |flag, name| if sections.contains(flag) { context.infos(&["INFO", name]).await } else { Vec::new() };
+        let memory = Memory::of_shards(&told(Sections::MEMORY, "memory").await);
+        let persistence = Persistence::of_shards(&told(Sections::PERSISTENCE, "persistence").await);
         let statistics = match sections.intersects(Sections::ASKED_FOR_STATISTICS) {
             true => context.statistics().await,
             false => Statistics::default(),
@@ -116,6 +123,8 @@ impl Session {
             cached_scripts: context.scripts.len(),
             metrics: &context.metrics.since_reset(),
             usage: ProcessUsage::read(),
+            memory: &memory,
+            persistence: &persistence,
             keyspace: &keyspace,
             statistics: &statistics,
             now: context.engine.now(),
@@ -154,12 +163,13 @@ impl Context {
     async fn statistics(&self) -> Statistics {
         let mut texts = Vec::new();
         // One after the other: servers before 7.0 take one section at a time.
-        for section in ["commandstats", "errorstats", "persistence"] {
+        for section in ["commandstats", "errorstats"] {
             texts.extend(self.infos(&["INFO", section]).await);
         }
         let counted = |name: &str| command::all().any(|spec| spec.name == name && is_counted(spec));
         let counters = self.metrics.since_reset();
-        Statistics::of_shards(&texts).with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
+        let of_shards = Statistics::of_shards(&texts).without(&self.metrics.tries());
+        of_shards.with_own(&self.metrics.calls(), counted).with_errors(counters.errors(), Counter::is_error_code)
     }
 
     /// What each shard says to `info`; nothing when one does not answer.

@@ -1,7 +1,7 @@
-//! Commands for all shards at once: scripts and functions, FLUSHALL, and everything about the whole keyspace.
+//! Commands for all shards at once: scripts and functions, FLUSHALL, SAVE, CONFIG, and everything about the whole keyspace.
 //!
 //! Guarantee: each shard carries the command out, or the reply is an error; the replies become one as the command table's response
-//! policy says ([`route::merge`]). What is about keys never shows one of weft's own: [`keyspace`].
+//! policy says ([`route::merge`]), or [`persistence`]. What is about keys never shows one of weft's own: [`keyspace`].
 //!
 //! No guarantee: the shards do not act at the same instant, and no locks are respected. A client that looks at another shard in between
 //! sees FLUSHALL done here and not yet there; of a transaction that commits meanwhile, KEYS and DBSIZE may count one shard's part
@@ -20,6 +20,7 @@ mod acknowledge;
 mod config;
 mod cursor;
 mod keyspace;
+mod persistence;
 mod scripts;
 
 use std::rc::Rc;
@@ -47,9 +48,10 @@ impl Session {
         }
         let context = Rc::clone(&self.context);
         let proto = self.client.proto();
-        let replies = match spec.flags.contains(Flags::BLOCKING) {
-            true => self.acknowledged(&request).await,
-            false => context.engine.every_shard(&request, self.client.profile.db, proto).await,
+        let replies = match spec.name {
+            _ if spec.flags.contains(Flags::BLOCKING) => self.acknowledged(&request).await,
+            "save" => self.saved().await,
+            _ => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {
             // One that a shard lacks is given back to it when it is called; where weft needs the text, what shards have does not help.
@@ -69,7 +71,7 @@ impl Session {
                 if spec.name == "config|resetstat" {
                     context.metrics.reset();
                 }
-                self.window.reply(|out| route::merge(spec.tips.response_policy, &replies, out, proto));
+                self.window.reply(|out| route::merge(persistence::response_policy(spec), &replies, out, proto));
             }
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),
         }

@@ -68,6 +68,9 @@ impl Session {
     fn send(&mut self, routed: Routed, map: &SlotMap) -> Step {
         let (mode, affinity) = (map.mode(), map.affinity());
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
+        if write && self.context.serves(&routed) {
+            return Step::Alone(routed.into());
+        }
         if write {
             // Perhaps too early: who is woken by it looks again after a moment.
             self.context.ring(&routed);

@@ -4,6 +4,7 @@
 //! [`LocalOutcome`] for the session to carry out. Replies are those of Redis 7.0, byte for byte; where 7.0 lacks the command (CLIENT
 //! SETINFO, NO-TOUCH), those of its successors. The command table has already refused unknown commands and a wrong number of arguments.
 
+mod acl;
 mod auth;
 mod client;
 mod connection;
@@ -98,6 +99,8 @@ pub enum LocalOutcome {
     Config,
     /// Tell the client of changes, or no longer (`CLIENT TRACKING`), then say OK. Nothing was written.
     Tracking(Wish),
+    /// Show the client what all clients do (`MONITOR`). Nothing was written.
+    Monitor,
     /// Look into the shards' records (`WEFT TXN`). Nothing was written.
     Inquiry(weft::Inquiry),
     /// Not one of these commands. Nothing was written.
@@ -158,9 +161,14 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|no-evict" => client::no_evict(call),
         "client|no-touch" => client::no_touch(call),
         "role" => server::role(call),
-        "acl|whoami" => server::who_am_i(call),
-        "acl|users" => server::users(call),
-        "acl|list" => server::list(call),
+        "acl|whoami" => acl::who_am_i(call),
+        "acl|users" => acl::users(call),
+        "acl|list" => acl::list(call),
+        "acl|getuser" => acl::user(call),
+        "acl|deluser" => acl::remove(call),
+        "acl|dryrun" => acl::dry_run(call),
+        "acl|log" => acl::log(call),
+        "acl|load" | "acl|save" => acl::file(call),
         "module|list" => server::modules(call),
         "config|get" | "config|set" => LocalOutcome::Config,
         "client|unblock" => client::unblock(call),
@@ -171,6 +179,7 @@ pub fn answer(name: &str, call: Call<'_>) -> LocalOutcome {
         "client|kill" => client::kill(call),
         "client|pause" => client::pause(call),
         "client|unpause" => client::unpause(call),
+        "monitor" => LocalOutcome::Monitor,
         "info" => LocalOutcome::Info(Sections::named(call.args_from(1))),
         "weft|help" => weft::help(call),
         "weft|txn" => weft::transactions(call),

@@ -11,7 +11,8 @@ use bytes::Bytes;
 
 use super::client::Queued;
 use super::dispatch::Step;
-use super::{Mode, Pending, Session, local, pause, rescue, split};
+use super::monitor::Shown;
+use super::{Mode, Pending, Session, blocking, local, pause, rescue, split};
 use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
 use crate::metrics::Counter;
 use crate::resp::{Request, error_reply};
@@ -30,6 +31,8 @@ pub(super) struct Queue {
     spoiled: bool,
     /// The database that the next command is queued for.
     db: u32,
+    /// What was queued while somebody watched.
+    shown: Vec<Shown>,
 }
 
 /// One queued command.
@@ -61,7 +64,7 @@ impl Queue {
     }
 
     fn new(db: u32) -> Self {
-        Self { elements: Vec::new(), bytes: 0, spoiled: false, db }
+        Self { elements: Vec::new(), bytes: 0, spoiled: false, db, shown: Vec::new() }
     }
 
     /// What EXEC would carry out.
@@ -74,6 +77,16 @@ impl Queue {
             };
             other.into_iter().chain(element.commands().iter().map(|command| (command.spec, &command.request)))
         })
+    }
+
+    /// The database that the next command is queued for.
+    pub(super) fn db(&self) -> u32 {
+        self.db
+    }
+
+    /// `shown` is to be shown to those who watch when it is carried out.
+    pub(super) fn note(&mut self, shown: Shown) {
+        self.shown.push(shown);
     }
 
     /// How many bytes of requests it holds.
@@ -169,6 +182,9 @@ impl Session {
                 if spec.name == "select" {
                     queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
                 }
+                if spec.name == "monitor" {
+                    return Ok(Element::Wrong(error_reply::MONITOR_IN_TRANSACTION.to_owned()));
+                }
                 return Ok(Element::Local(pending));
             }
             Handling::Transaction => return Ok(Element::Unwatch),
@@ -200,15 +216,24 @@ impl Session {
     }
 
     /// Carries out EXEC.
-    pub(super) async fn exec(&mut self) {
-        let Some(queue) = self.leave_multi() else { return };
+    pub(super) async fn exec(&mut self, request: &Request) {
+        let Some(mut queue) = self.leave_multi() else { return };
+        let shown = std::mem::take(&mut queue.shown);
+        let carried_out = self.carry_out_queue(queue).await;
+        self.show_transaction(if carried_out { &shown } else { &[] }, request);
+    }
+
+    /// Carries out what was queued, and answers EXEC; whether it came to that.
+    async fn carry_out_queue(&mut self, queue: Queue) -> bool {
         let watch = self.watch.take();
         let context = Rc::clone(&self.context);
         if let Some(busy) = self.busy(queue.elements.iter().flat_map(Element::shards)).await {
-            return self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+            self.reply(|reply| rescue::transaction(reply, &ExecError::Refused(busy)));
+            return false;
         }
         if queue.spoiled {
-            return self.reply(|reply| reply.error(error_reply::EXECABORT));
+            self.reply(|reply| reply.error(error_reply::EXECABORT));
+            return false;
         }
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
         let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
@@ -221,6 +246,7 @@ impl Session {
             habit.set_broken(matches!(executed, Ok(Executed::WatchBroken)));
             self.habit = habit;
         }
+        let carried_out = matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed));
         match executed {
             Ok(Executed::Replies(replies)) => {
                 self.exec_replies(queue, replies).await;
@@ -233,6 +259,7 @@ impl Session {
                 self.reply(|reply| rescue::transaction(reply, &error));
             }
         }
+        carried_out
     }
 
     /// Carries out what `queue` holds where its keys are.
@@ -246,7 +273,7 @@ impl Session {
             brought.read(&commands, replies);
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-            queued().for_each(|command| context.ring(command));
+            context.serve(queued().flat_map(blocking::brought)).await;
             queued().for_each(|command| context.scripts.note(command.spec.name, &command.request));
         }
         executed

@@ -11,7 +11,7 @@
 //! known; see [`census`].
 
 pub(super) mod census;
-mod glob;
+pub(super) mod glob;
 pub(super) mod hub;
 
 use std::cell::Cell;

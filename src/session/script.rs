@@ -17,6 +17,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::Session;
+use super::blocking;
 use super::everywhere::Called;
 use super::rescue;
 use crate::command;
@@ -36,7 +37,7 @@ impl Session {
             Called::AsItIs => self.script(routed.clone()).await,
             Called::Unknown => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
         };
-        context.ring(&routed);
+        context.serve(blocking::brought(&routed)).await;
         self.deliver(result);
     }
 
@@ -74,7 +75,7 @@ impl Session {
                 if is_loaded_by(&reply) {
                     context.scripts.note(routed.spec.name, &routed.request);
                 }
-                context.ring(&routed);
+                context.serve(blocking::brought(&routed)).await;
                 return self.deliver(Ok(reply));
             };
             let (spec, request) = (routed.spec, shim::with_hidden(&routed.request, routed.keys.len(), &key));

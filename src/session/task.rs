@@ -121,6 +121,7 @@ impl Downstream {
 
     fn poll_fast(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
+        session.overhear(cx);
         loop {
             if session.is_doomed(cx) {
                 return Poll::Ready(Shift::Over);
@@ -198,6 +199,7 @@ impl Downstream {
     /// Ready when the client is gone. Meanwhile it is sent what it was owed before it began to wait, and what it sends is kept.
     fn poll_gone(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<()> {
         session.window.register(cx);
+        session.overhear(cx);
         if self.ended || session.is_doomed(cx) || self.poll_write(session, cx).is_err() {
             return Poll::Ready(());
         }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 use super::armed::ArmedConn;
+use super::ear::{Ear, EarSink};
 use super::error::UpstreamError;
 use super::feed::{Feed, FeedSink};
 use super::handshake::{Handshake, error_text};
@@ -107,6 +108,11 @@ impl Node {
     /// A new connection that tells `sink` what changes. It is the caller's to close and to [`watch`](Feed::watch).
     pub fn feed(&self, sink: Rc<dyn FeedSink>) -> Rc<Feed> {
         Feed::open(self.link(0, Proto::Resp3), sink)
+    }
+
+    /// A new connection that tells `sink` what the server carries out.
+    pub fn ear(&self, sink: Box<dyn EarSink>) -> Ear {
+        Ear::open(self.link(0, Proto::Resp2), sink)
     }
 
     /// The calls that are made one at a time, in database 0, each for all who asked for it. All fail once the node is closed.

@@ -21,7 +21,7 @@ fn configure(stage: &Stage<'_>, index: usize, option: &str) {
 fn what_may_not_be_queued_aborts_the_transaction() {
     on_each(|stage| {
         let mut client = stage.client();
-        for command in ["SAVE", "SHUTDOWN", "BGREWRITEAOF", "REPLICAOF NO ONE", "MONITOR"] {
+        for command in ["SAVE", "SHUTDOWN", "SWAPDB 0 1", "REPLICAOF NO ONE", "FLUSHALL"] {
             let [x, y, _] = stage.keys();
             client.must_ok("MULTI");
             client.must_queue(&format!("SET {x} bar"));

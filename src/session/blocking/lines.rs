@@ -3,13 +3,17 @@
 //! Clients that wait to take something away from a key stand in line, and only the first in line tries; so they are served in the order
 //! in which they came, and a thousand of them ask a shard no more often than one. Readers of streams take nothing away and pass each
 //! other. Whoever writes a key that somebody waits for rings: the process sees its own writes at once, those of others by asking.
+//!
+//! In Redis a writer's reply comes when all whom the write serves have been served, chains of moves included. So the writer of a list or a
+//! sorted set hands an [`Errand`] to the first in line, who carries it while trying, and hands it on: to whoever is first then, and,
+//! after a move, to whoever is first at the other key. It is done when nobody holds it any more, whatever became of those who did.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 /// What a client waits for a key to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -51,9 +55,17 @@ struct Lines {
 #[derive(Debug)]
 struct Waiter {
     bell: Notify,
+    /// What those hold out for who have rung.
+    errands: Mutex<Vec<Errand>>,
     /// One of [`Release`], as a number; 0 is none.
     release: AtomicU8,
 }
+
+/// Held by those who have yet to look because of one write; the writer has the other end.
+pub(in crate::session) type Errand = Arc<oneshot::Sender<()>>;
+
+/// The kinds of things that are taken away, each by one.
+const TAKEN: [Family; 2] = [Family::List, Family::SortedSet];
 
 /// What CLIENT UNBLOCK makes of a client that waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +102,21 @@ impl WaitingRoom {
         }
     }
 
+    /// Whether somebody waits to take something away from `key` of database `db`.
+    pub(in crate::session) fn awaits(&self, db: u32, key: &Bytes) -> bool {
+        let lines = self.lock();
+        TAKEN.iter().any(|&family| lines.by_key.contains_key(&Line { family, db, key: key.clone() }))
+    }
+
+    /// Hands `errands` to who is next to try `key` of database `db`, if anybody is.
+    pub(in crate::session) fn hand(&self, db: u32, key: &Bytes, errands: &[Errand]) {
+        let lines = self.lock();
+        for family in TAKEN {
+            let line = lines.by_key.get(&Line { family, db, key: key.clone() });
+            line.and_then(VecDeque::front).into_iter().for_each(|first| first.take_over(errands));
+        }
+    }
+
     /// Ends the waiting of client `id`; whether it waited.
     pub fn release(&self, id: u64, how: Release) -> bool {
         let lines = self.lock();
@@ -102,7 +129,7 @@ impl WaitingRoom {
 
     /// Puts client `id` at the end of `lines`, until the place is dropped.
     pub(in crate::session) fn join(self: &Arc<Self>, id: u64, lines: Vec<Line>) -> PlaceInLine {
-        let waiter = Arc::new(Waiter { bell: Notify::new(), release: AtomicU8::new(0) });
+        let waiter = Arc::new(Waiter { bell: Notify::new(), errands: Mutex::default(), release: AtomicU8::new(0) });
         let mut all = self.lock();
         for line in &lines {
             let line = all.by_key.entry(line.clone()).or_default();
@@ -119,6 +146,17 @@ impl WaitingRoom {
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiter {
+    fn take_over(&self, errands: &[Errand]) {
+        self.errands().extend_from_slice(errands);
+        self.bell.notify_one();
+    }
+
+    fn errands(&self) -> MutexGuard<'_, Vec<Errand>> {
+        self.errands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,6 +195,16 @@ impl PlaceInLine {
         self.waiter.bell.notified().await;
     }
 
+    /// Takes what it was handed: it is about to try.
+    pub(in crate::session) fn errands(&self) -> Vec<Errand> {
+        std::mem::take(&mut self.waiter.errands())
+    }
+
+    /// It was served while it held `errands`: whoever is next goes on with them when the place is dropped.
+    pub(in crate::session) fn leave(&self, errands: Vec<Errand>) {
+        self.waiter.errands().extend(errands);
+    }
+
     /// What CLIENT UNBLOCK has said.
     pub(in crate::session) fn released(&self) -> Option<Release> {
         match self.waiter.release.load(Ordering::Relaxed) {
@@ -173,11 +221,12 @@ impl Drop for PlaceInLine {
             self.room.blocked.fetch_sub(1, Ordering::Relaxed);
         }
         let mut all = self.room.lock();
+        let errands = self.errands();
         for key in &self.lines {
             let Some(line) = all.by_key.get_mut(key) else { continue };
             line.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
             match line.front() {
-                Some(next) => next.bell.notify_one(),
+                Some(next) => next.take_over(&errands),
                 None => drop(all.by_key.remove(key)),
             }
         }
@@ -206,6 +255,30 @@ mod tests {
         assert!(second.is_next(&a));
         drop(second);
         assert!(room.is_empty() && room.lock().by_key.is_empty());
+    }
+
+    #[test]
+    fn an_errand_goes_from_hand_to_hand_until_nobody_is_left() {
+        let room = Arc::new(WaitingRoom::default());
+        let (a, b) = (line(Family::List, "a"), line(Family::SortedSet, "b"));
+        let (first, second, other) = (room.join(1, vec![a.clone()]), room.join(2, vec![a.clone()]), room.join(3, vec![b.clone()]));
+        assert!(room.awaits(0, &a.key) && room.awaits(0, &b.key) && !room.awaits(1, &a.key));
+        let (errand, mut done) = oneshot::channel();
+        let errands = [Arc::new(errand)];
+        room.hand(0, &a.key, &errands);
+        drop(errands);
+        let carried = first.errands();
+        assert!(carried.len() == 1 && second.errands().is_empty());
+        // It was served, and has moved something to the other key.
+        room.hand(0, &b.key, &carried);
+        first.leave(carried);
+        drop(first);
+        assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        // Neither finds anything.
+        drop(second.errands());
+        assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(other);
+        assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 
     #[test]

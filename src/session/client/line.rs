@@ -38,6 +38,7 @@ pub(super) fn write(out: &mut Vec<u8>, client: &ClientShared, profile: &Profile,
 /// Redis's letters, in its order; `N` when none holds.
 fn flags(profile: &Profile) -> String {
     let letters = [
+        (profile.monitors, 'O'),
         (profile.subscriptions.any(), 'P'),
         (profile.queued.is_some(), 'x'),
         (profile.blocked, 'b'),

@@ -2,46 +2,54 @@
 //!
 //! Parameters about connections are weft's own, and set by its file, all but one by it alone. Parameters about data are read from a shard, on the
 //! understanding that all are configured alike, and set on all primaries. Everything else stays unsaid: a shard's passwords, paths
-//! and addresses are not a client's to know. Which parameters a pattern matches the shard decides; where it refuses CONFIG, weft's
-//! own are found by their full names.
+//! and addresses are not a client's to know. Whose a parameter is, [`parameter`] says.
 //!
-//! CONFIG SET asks one shard first: what it refuses, none has been told. A shard that cannot be reached then keeps its old values,
-//! and the client is told so; replicas keep theirs, as behind any primary.
+//! CONFIG SET changes all that it names, or nothing. What is wrong with parameters of weft's own is found before any shard is told of
+//! anything; the shards are told one after the other, and the first one refuses what all would. If a later one refuses, or is lost, the
+//! others are given back what they had, each its own.
+//!
+//! | what goes wrong | what the client is told |
+//! |---|---|
+//! | a shard cannot be reached beforehand | `UNAVAILABLE … nothing was applied` |
+//! | a shard refuses | its error; nothing is changed |
+//! | a shard is lost on the way, or on the way back | `UNAVAILABLE … other shards may have carried the command out` |
+//!
+//! Two clients that set the same parameter at the same moment may leave different values on different shards. Replicas keep theirs, as
+//! behind any primary. A policy that evicts what carries no TTL is refused, since it could evict what holds transactions together.
+
+mod parameter;
 
 use std::rc::Rc;
 
 use bytes::Bytes;
 
+use self::parameter::{IMMUTABLE, Own, TRACKED_KEYS, is_of_shards};
 use super::error;
 use crate::resp::{Proto, Request, Value, error_reply};
 use crate::route;
-use crate::session::{Context, Databases, Session};
+use crate::session::pubsub::glob;
+use crate::session::{Context, Session};
+use crate::topology::ShardId;
 use crate::txn::ExecError;
 
 impl Session {
     /// `CONFIG GET pattern …`
     pub(crate) async fn config_get(&mut self, request: &Request) {
         let context = Rc::clone(&self.context);
-        let reply = context.engine.any_shard(request, Proto::Resp2).await;
-        let reply = reply.ok().and_then(|reply| Value::parse(&reply).ok());
-        let text = |value: &Value| value.text().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default();
-        let matched: Vec<(String, String)> = match reply.as_ref().and_then(Value::pairs) {
-            Some(pairs) => pairs.into_iter().map(|(name, value)| (text(name), text(value))).collect(),
-            None => request.args_from(2).map(|name| (String::from_utf8_lossy(name).to_ascii_lowercase(), String::new())).collect(),
-        };
-        let readable = reply.as_ref().is_some_and(|reply| reply.pairs().is_some());
-        let shown: Vec<(String, String)> = matched
-            .into_iter()
-            .filter_map(|(name, value)| match own(&name, &context) {
-                Some(own) => Some((name, own)),
-                None => (readable && is_of_shards(&name)).then_some((name, value)),
-            })
-            .collect();
+        let own = Own::all(&context);
+        let reply = context.engine.any_shard(request, Proto::Resp2).await.unwrap_or_default();
+        let told = parameters(&reply).unwrap_or_default();
+        let is_own = |name: &str| own.iter().any(|own| own.name == name);
+        let of_shards = told.iter().filter(|(name, _)| as_text(name).is_some_and(|name| is_of_shards(name) && !is_own(name)));
+        let patterns: Vec<Vec<u8>> = request.args_from(2).map(<[u8]>::to_ascii_lowercase).collect();
+        let is_asked_for = |own: &&Own| patterns.iter().any(|pattern| glob::matches(pattern, own.name.as_bytes()));
+        let of_weft = own.iter().filter(is_asked_for).filter_map(|own| Some((own.name.as_bytes(), own.value.as_ref()?.as_bytes())));
+        let shown: Vec<(&[u8], &[u8])> = of_shards.map(|(name, value)| (&name[..], &value[..])).chain(of_weft).collect();
         self.reply(|writer| {
             writer.map(shown.len());
             for (name, value) in shown {
-                writer.bulk(name.as_bytes());
-                writer.bulk(value.as_bytes());
+                writer.bulk(name);
+                writer.bulk(value);
             }
         });
     }
@@ -60,22 +68,41 @@ impl Session {
         if request.argc() % 2 == 1 {
             return Err(error_reply::SYNTAX.to_owned());
         }
+        let own = Own::all(&self.context);
         let mut settings = Settings::default();
+        let mut of_weft = Vec::new();
+        let mut seen = Vec::new();
         for index in (2..request.argc()).step_by(2) {
             let (parameter, wanted) = (request.arg(index), request.arg(index + 1));
+            let refused = |reason: &str| error_reply::config_set(parameter, reason);
             let name = String::from_utf8_lossy(parameter).to_ascii_lowercase();
-            match own(&name, &self.context) {
-                Some(_) if name == TRACKED_KEYS => {
-                    let keys = std::str::from_utf8(wanted).ok().and_then(|keys| keys.parse().ok());
-                    settings.tracked_keys_max = Some(keys.ok_or_else(|| error_reply::config_set(parameter, NOT_A_NUMBER))?);
-                }
-                Some(value) if value.as_bytes() == wanted => {}
-                Some(_) => return Err(error_reply::config_set(parameter, "can't set immutable config")),
-                None if is_of_shards(&name) => settings.of_shards.extend([request.arg_bytes(index), request.arg_bytes(index + 1)]),
-                None if self.is_parameter(&name).await => {
-                    return Err(error_reply::config_set(parameter, "can't set protected config"));
-                }
+            match own.iter().find(|own| own.name == name) {
+                Some(own) if own.is_immutable() => return Err(refused(IMMUTABLE)),
+                Some(own) => of_weft.push((own, parameter, wanted)),
+                None if is_of_shards(&name) => settings.of_shards.push([request.arg_bytes(index), request.arg_bytes(index + 1)]),
+                None if self.is_parameter(&name).await => return Err(refused(IMMUTABLE)),
                 None => return Err(error_reply::config_unknown(parameter)),
+            }
+            if name == "maxmemory-policy" && wanted.to_ascii_lowercase().starts_with(b"allkeys-") && !self.bears_eviction() {
+                return Err(refused(EVICTS));
+            }
+            if seen.contains(&name) {
+                return Err(refused("duplicate parameter"));
+            }
+            seen.push(name);
+        }
+        let mut changes = Vec::new();
+        for (own, parameter, wanted) in of_weft {
+            let value = own.read(wanted).map_err(|reason| error_reply::config_set(parameter, reason))?;
+            if own.value.as_ref() != Some(&value) {
+                changes.push((own, parameter, value));
+            }
+        }
+        for (own, parameter, value) in changes {
+            match own.stays {
+                Some(reason) => return Err(error_reply::config_set(parameter, reason)),
+                None if own.name == TRACKED_KEYS => settings.tracked_keys_max = value.parse().ok(),
+                None => {}
             }
         }
         Ok(settings)
@@ -89,26 +116,62 @@ impl Session {
         Ok(reply)
     }
 
-    async fn is_parameter(&self, name: &str) -> bool {
-        let reply = self.context.engine.any_shard(&Request::new(&["CONFIG", "GET", name]), Proto::Resp2).await;
-        reply.ok().and_then(|reply| Value::parse(&reply).ok()?.pairs().map(|pairs| !pairs.is_empty())).unwrap_or(false)
+    /// Whether transactions are carried out although their records may be evicted.
+    fn bears_eviction(&self) -> bool {
+        self.context.config.transactions.allow_eviction
     }
 
-    async fn set_everywhere(&self, words: &[Bytes]) -> Result<Bytes, ExecError> {
-        let mut reply = Bytes::from_static(b"+OK\r\n");
-        if words.is_empty() {
-            return Ok(reply);
+    async fn is_parameter(&self, name: &str) -> bool {
+        let reply = self.context.engine.any_shard(&Request::new(&["CONFIG", "GET", name]), Proto::Resp2).await.unwrap_or_default();
+        parameters(&reply).is_some_and(|told| told.iter().any(|(told, _)| told == name.as_bytes()))
+    }
+
+    /// Sets parameters on all shards, or on none.
+    async fn set_everywhere(&self, wanted: &[[Bytes; 2]]) -> Result<Bytes, ExecError> {
+        if wanted.is_empty() {
+            return Ok(Bytes::from_static(b"+OK\r\n"));
         }
-        let words: Vec<&[u8]> = [&b"CONFIG"[..], b"SET"].into_iter().chain(words.iter().map(|word| &word[..])).collect();
-        let request = Request::new(&words);
-        for shard in self.context.upstreams.map().ids() {
-            reply = match self.context.engine.one_shard(shard, &request, 0, Proto::Resp2).await {
-                Ok(reply) if route::is_error(&reply) => return Ok(reply),
-                Ok(reply) => reply,
-                Err(_) => return error(error_reply::NOT_EVERYWHERE),
+        let context = &self.context;
+        let get = Request::new(
+            &["CONFIG", "GET"].into_iter().map(str::as_bytes).chain(wanted.iter().map(|[name, _]| &name[..])).collect::<Vec<_>>(),
+        );
+        let mut before = Vec::new();
+        for shard in context.upstreams.map().ids() {
+            let reply = context.engine.one_shard(shard, &get, 0, Proto::Resp2).await?;
+            let Some(values) = parameters(&reply) else { return Ok(reply) };
+            before.push((shard, values));
+        }
+        for (index, (shard, _)) in before.iter().enumerate() {
+            let answer = context.set(*shard, wanted.iter().map(|[name, value]| (name, value))).await;
+            let (told, reply) = match answer {
+                Ok(reply) if !route::is_error(&reply) => continue,
+                Ok(refusal) => (index, Ok(refusal)),
+                // Whether it has heard nobody knows.
+                Err(_) => (index + 1, error(error_reply::NOT_EVERYWHERE)),
             };
+            let undone = context.put_back(&before[..told]).await;
+            return if undone { reply } else { error(error_reply::NOT_EVERYWHERE) };
         }
-        Ok(reply)
+        context.topology.request_refresh();
+        Ok(Bytes::from_static(b"+OK\r\n"))
+    }
+}
+
+impl Context {
+    /// Gives shards what they had; whether each of them has it.
+    async fn put_back(&self, before: &[(ShardId, Parameters)]) -> bool {
+        let mut undone = true;
+        for (shard, values) in before {
+            let answer = self.set(*shard, values.iter().map(|(name, value)| (name, value))).await;
+            undone &= answer.is_ok_and(|reply| !route::is_error(&reply));
+        }
+        undone
+    }
+
+    async fn set(&self, shard: ShardId, values: impl Iterator<Item = (&Bytes, &Bytes)>) -> Result<Bytes, ExecError> {
+        let words = values.flat_map(|(name, value)| [&name[..], &value[..]]);
+        let words: Vec<&[u8]> = [&b"CONFIG"[..], b"SET"].into_iter().chain(words).collect();
+        self.engine.one_shard(shard, &Request::new(&words), 0, Proto::Resp2).await
     }
 }
 
@@ -116,60 +179,22 @@ impl Session {
 #[derive(Default)]
 struct Settings {
     /// Parameters of the shards, and their values.
-    of_shards: Vec<Bytes>,
+    of_shards: Vec<[Bytes; 2]>,
     tracked_keys_max: Option<usize>,
 }
 
-/// The one parameter of weft's own that can be set while it runs. 0 is no bound.
-const TRACKED_KEYS: &str = "tracking-table-max-keys";
-const NOT_A_NUMBER: &str = "argument couldn't be parsed into an integer";
+/// Names of parameters and their values.
+type Parameters = Vec<(Bytes, Bytes)>;
 
-/// Whether the parameter says what the shards do with data.
-fn is_of_shards(name: &str) -> bool {
-    OF_SHARDS.iter().any(|shared| name.starts_with(shared))
+/// What a shard answers to CONFIG GET; `None` if it does not tell.
+fn parameters(reply: &Bytes) -> Option<Parameters> {
+    let reply = Value::parse(reply).ok()?;
+    let text = |value: &Value| value.text().cloned().unwrap_or_default();
+    Some(reply.pairs()?.into_iter().map(|(name, value)| (text(name), text(value))).collect())
 }
 
-/// The value of a parameter that is weft's own affair.
-fn own(name: &str, context: &Context) -> Option<String> {
-    let config = &context.config;
-    Some(match name {
-        "bind" => config.listen.address.ip().to_string(),
-        "port" => config.listen.address.port().to_string(),
-        "maxclients" => config.limits.clients_max.to_string(),
-        "proto-max-bulk-len" => config.limits.bulk_bytes_max.to_string(),
-        TRACKED_KEYS => context.tracker.totals().keys_max().to_string(),
-        "databases" => match context.settings.databases {
-            Databases::Cluster => "1".to_owned(),
-            Databases::Count(count) => count.to_string(),
-        },
-        // weft closes no idle client.
-        "timeout" => "0".to_owned(),
-        "protected-mode" => "yes".to_owned(),
-        "cluster-enabled" => "no".to_owned(),
-        _ => return None,
-    })
+fn as_text(name: &[u8]) -> Option<&str> {
+    std::str::from_utf8(name).ok()
 }
 
-/// How the names of the parameters begin that say what the shards do with data.
-const OF_SHARDS: &[&str] = &[
-    "active-expire-effort",
-    "appendfsync",
-    "appendonly",
-    "busy-reply-threshold",
-    "hash-max-",
-    "hll-sparse-",
-    "latency-monitor-threshold",
-    "lazyfree-lazy-",
-    "lfu-",
-    "list-compress-depth",
-    "list-max-",
-    "lua-time-limit",
-    "maxmemory",
-    "min-replicas-",
-    "notify-keyspace-events",
-    "save",
-    "set-max-",
-    "slowlog-",
-    "stream-node-max-",
-    "zset-max-",
-];
+const EVICTS: &str = "it could evict the records of transactions over several shards, see transactions.allow_eviction";

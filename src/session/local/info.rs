@@ -5,6 +5,8 @@
 //! section of its own.
 
 mod keyspace;
+mod memory;
+mod persistence;
 mod sections;
 mod statistics;
 
@@ -16,6 +18,8 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 
 pub use keyspace::aggregate as aggregate_keyspace;
+pub use memory::Memory;
+pub use persistence::Persistence;
 pub use sections::Sections;
 pub use statistics::Statistics;
 
@@ -43,6 +47,10 @@ pub struct Facts<'a> {
     pub metrics: &'a Snapshot,
     /// Memory and processor time of the process.
     pub usage: ProcessUsage,
+    /// What the shards use; needed only for [`Sections::MEMORY`].
+    pub memory: &'a Memory,
+    /// What they have on disk; needed only for [`Sections::PERSISTENCE`].
+    pub persistence: &'a Persistence,
     /// The databases of all shards, from [`aggregate_keyspace`]; needed only for [`Sections::KEYSPACE`].
     pub keyspace: &'a str,
     /// What was called and what failed; needed only for [`Sections::ASKED_FOR_STATISTICS`].

@@ -16,9 +16,9 @@ bitflags! {
         const SERVER = 1;
         /// `# Clients`
         const CLIENTS = 1 << 1;
-        /// `# Memory`
+        /// `# Memory`: for this one the shards must be asked.
         const MEMORY = 1 << 2;
-        /// `# Persistence`
+        /// `# Persistence`: likewise.
         const PERSISTENCE = 1 << 3;
         /// `# Stats`
         const STATS = 1 << 4;
@@ -39,7 +39,7 @@ bitflags! {
         /// `# Commandstats`
         const COMMANDSTATS = 1 << 12;
         /// Those for which the shards must be asked for their statistics.
-        const ASKED_FOR_STATISTICS = Self::COMMANDSTATS.bits() | Self::ERRORSTATS.bits() | Self::STATS.bits() | Self::PERSISTENCE.bits();
+        const ASKED_FOR_STATISTICS = Self::COMMANDSTATS.bits() | Self::ERRORSTATS.bits() | Self::STATS.bits();
     }
 }
 
@@ -86,7 +86,7 @@ const SECTIONS: &[Section] = &[
     Section { flag: Sections::SERVER, title: "Server", fields: server },
     Section { flag: Sections::CLIENTS, title: "Clients", fields: clients },
     Section { flag: Sections::MEMORY, title: "Memory", fields: memory },
-    Section { flag: Sections::PERSISTENCE, title: "Persistence", fields: persistence },
+    Section { flag: Sections::PERSISTENCE, title: "Persistence", fields: |text, facts| text.fields(facts.persistence.fields()) },
     Section { flag: Sections::STATS, title: "Stats", fields: stats },
     Section { flag: Sections::REPLICATION, title: "Replication", fields: replication },
     Section { flag: Sections::CPU, title: "CPU", fields: cpu },
@@ -122,31 +122,26 @@ fn clients(text: &mut Text, facts: &Facts<'_>) {
     text.field("tracking_clients", facts.tracking.clients);
 }
 
-/// Of weft's process; the data is in the shards. `maxmemory` is Redis's 0 for "no limit of its own".
 fn memory(text: &mut Text, facts: &Facts<'_>) {
-    let usage = facts.usage;
-    text.field("used_memory", usage.resident);
-    text.field("used_memory_human", HumanBytes(usage.resident));
-    text.field("used_memory_rss", usage.resident);
-    text.field("used_memory_rss_human", HumanBytes(usage.resident));
-    text.field("used_memory_peak", usage.resident_peak);
-    text.field("used_memory_peak_human", HumanBytes(usage.resident_peak));
+    for (name, figure) in facts.memory.figures() {
+        text.field(name, figure);
+        if TOLD_TO_PEOPLE.contains(&name) {
+            text.field(&format!("{name}_human"), HumanBytes(figure));
+        }
+    }
     text.field("number_of_cached_scripts", facts.cached_scripts);
-    text.field("maxmemory", 0);
-    text.field("maxmemory_human", HumanBytes(0));
+    if let Some(limit) = facts.memory.limit() {
+        text.field("maxmemory", limit);
+        text.field("maxmemory_human", HumanBytes(limit));
+    }
     text.field("maxmemory_policy", &facts.shards.maxmemory_policy);
+    if let Some(allocator) = facts.memory.allocator() {
+        text.field("mem_allocator", allocator);
+    }
 }
 
-/// weft keeps nothing on disk, so nothing is loading, saving or failing to; what changes is in the shards.
-fn persistence(text: &mut Text, facts: &Facts<'_>) {
-    let (unsaved, changes) = facts.statistics.unsaved();
-    text.field("loading", 0);
-    text.field("async_loading", 0);
-    text.field(unsaved, changes);
-    text.field("rdb_bgsave_in_progress", 0);
-    text.field("aof_enabled", 0);
-    text.field("aof_rewrite_in_progress", 0);
-}
+/// The figures of memory that Redis tells in larger units as well.
+const TOLD_TO_PEOPLE: [&str; 4] = ["used_memory", "used_memory_rss", "used_memory_peak", "used_memory_scripts"];
 
 fn stats(text: &mut Text, facts: &Facts<'_>) {
     let metrics = facts.metrics;
@@ -189,6 +184,10 @@ fn weft(text: &mut Text, facts: &Facts<'_>) {
     text.field("topology", facts.shards.topology);
     text.field("shards", facts.shards.count);
     text.field("workers", facts.server.workers);
+    text.field("process_memory", facts.usage.resident);
+    text.field("process_memory_human", HumanBytes(facts.usage.resident));
+    text.field("process_memory_peak", facts.usage.resident_peak);
+    text.field("process_memory_peak_human", HumanBytes(facts.usage.resident_peak));
     for &(name, counters) in WEFT_COUNTERS {
         text.field(name, counters.iter().map(|&counter| metrics[counter]).sum::<u64>());
     }

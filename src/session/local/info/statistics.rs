@@ -1,8 +1,8 @@
-//! `# Commandstats`, `# Errorstats` and the number of changes, out of those of all shards.
+//! `# Commandstats` and `# Errorstats`, out of those of all shards.
 //!
 //! What a shard carries out it counts itself, the commands that scripts call among them, and tells with the time it took: those are
-//! added up. What never reaches a shard as it is (MULTI, BLPOP, PING) or reaches several (FLUSHALL) weft counts. A shard
-//! also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made. Errors
+//! added up. What never reaches a shard as it is (MULTI, BLPOP, PING) or reaches several (FLUSHALL) weft counts; the RPOP that it tries in
+//! place of a BRPOP it takes off. A shard also counts what weft asks of it on its own account, so a few commands (EXISTS above all) count more calls than clients made. Errors
 //! weft counts as it answers them, by the codes that it knows; the others, which scripts make up, it has from the shards.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 pub struct Statistics {
     commands: BTreeMap<String, Command>,
     errors: BTreeMap<String, u64>,
-    unsaved: u64,
 }
 
 /// What is told of one command.
@@ -25,7 +24,7 @@ struct Command {
 }
 
 impl Statistics {
-    /// Adds up the replies of shards to INFO with these sections and `persistence`. Lines of another form are left out.
+    /// Adds up the replies of shards to INFO with these sections. Lines of another form are left out.
     pub fn of_shards<S: AsRef<str>>(sections: &[S]) -> Self {
         let mut sum = Self::default();
         for (name, fields) in
@@ -41,8 +40,6 @@ impl Statistics {
                 command.usec += field("usec");
                 command.rejected += field("rejected_calls");
                 command.failed += field("failed_calls");
-            } else if name == UNSAVED {
-                sum.unsaved += fields.parse().unwrap_or(0);
             } else if let Some(code) = name.strip_prefix("errorstat_") {
                 *sum.errors.entry(code.to_owned()).or_default() += field("count");
             }
@@ -60,17 +57,24 @@ impl Statistics {
         self
     }
 
+    /// Without the calls that weft has made itself, to carry out others.
+    #[must_use]
+    pub fn without(mut self, tries: &BTreeMap<&'static str, u64>) -> Self {
+        for (name, tries) in tries {
+            if let Some(command) = self.commands.get_mut(*name) {
+                command.calls = command.calls.saturating_sub(*tries);
+            }
+        }
+        self.commands.retain(|_, command| command.calls + command.rejected + command.failed > 0);
+        self
+    }
+
     /// With the errors that weft has answered in place of the shards' own count: those that `known` says it tells apart.
     #[must_use]
     pub fn with_errors<'a>(mut self, errors: impl Iterator<Item = (&'a str, u64)>, known: impl Fn(&str) -> bool) -> Self {
         self.errors.retain(|code, _| !known(code));
         self.errors.extend(errors.filter(|(code, _)| known(code)).map(|(code, count)| (code.to_owned(), count)));
         self
-    }
-
-    /// How many changes the shards' snapshots on disk do not have, with the name of the field that tells it.
-    pub fn unsaved(&self) -> (&'static str, u64) {
-        (UNSAVED, self.unsaved)
     }
 
     /// How many errors there were.
@@ -93,32 +97,31 @@ impl Statistics {
     }
 }
 
-const UNSAVED: &str = "rdb_changes_since_last_save";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const ONE: &str = "# Commandstats\r\ncmdstat_set:calls=2,usec=9,usec_per_call=4.50,rejected_calls=1,failed_calls=0\r\n\
                        cmdstat_multi:calls=7,usec=1,usec_per_call=0.14,rejected_calls=0,failed_calls=0\r\n\
-                       # Errorstats\r\nerrorstat_ERR:count=3\r\nrdb_changes_since_last_save:5\r\n";
-    const OTHER: &str = "cmdstat_set:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=1\r\nerrorstat_ERR:count=1\r\nerrorstat_MINE:count=1\r\nrdb_changes_since_last_save:6\r\nnonsense\r\n";
+                       # Errorstats\r\nerrorstat_ERR:count=3\r\n";
+    const OTHER: &str = "cmdstat_set:calls=1,usec=3,usec_per_call=3.00,rejected_calls=0,failed_calls=1\r\nerrorstat_ERR:count=1\r\nerrorstat_MINE:count=1\r\nnonsense\r\n";
 
     #[test]
     fn shards_are_added_up_and_what_weft_counts_replaces_their_count() {
         let sum = Statistics::of_shards(&[ONE, OTHER]).with_own(&BTreeMap::from([("blpop", 4)]), |name| name == "multi");
+        let sum = sum.without(&BTreeMap::from([("set", 1), ("rpop", 9)]));
         let sum = sum.with_errors([("ERR", 3), ("LOCKWAIT", 2), ("OTHER", 1)].into_iter(), |code| !["MINE", "OTHER"].contains(&code));
         let fields: Vec<String> = sum.command_fields().chain(sum.error_fields()).map(|(name, value)| format!("{name}:{value}")).collect();
         assert_eq!(
             fields,
             [
                 "cmdstat_blpop:calls=4,usec=0,usec_per_call=0.00,rejected_calls=0,failed_calls=0",
-                "cmdstat_set:calls=3,usec=12,usec_per_call=4.00,rejected_calls=1,failed_calls=1",
+                "cmdstat_set:calls=2,usec=12,usec_per_call=6.00,rejected_calls=1,failed_calls=1",
                 "errorstat_ERR:count=3",
                 "errorstat_LOCKWAIT:count=2",
                 "errorstat_MINE:count=1"
             ]
         );
-        assert_eq!((sum.errors(), sum.unsaved().1), (6, 11));
+        assert_eq!(sum.errors(), 6);
     }
 }

@@ -34,6 +34,8 @@ fn replied(proto: Proto, names: &[&str], metrics: &Snapshot) -> String {
         cached_scripts: 0,
         metrics,
         usage: ProcessUsage { resident: 1_511_552, resident_peak: 1 << 31, cpu_user: 0.25, cpu_system: 1.5 },
+        memory: &Memory::of_shards(&["used_memory:1511552\r\nused_memory_peak:2147483648\r\nmaxmemory:0\r\n"]),
+        persistence: &Persistence::of_shards(&["loading:0\r\n"]),
         keyspace: "db0:keys=2,expires=1,avg_ttl=0\r\n",
         statistics: &Statistics::of_shards(&["errorstat_ERR:count=1\r\nerrorstat_WRONGPASS:count=1\r\n"]),
         now: started + Duration::from_secs(100_000),
@@ -95,6 +97,7 @@ fn fields_that_clients_look_for_are_there() {
         "role:master",
         "connected_slaves:0",
         "used_cpu_sys:1.500000",
+        "process_memory_human:1.44M",
         "isolation:strict",
         "shards:3",
     ] {
