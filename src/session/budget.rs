@@ -203,7 +203,8 @@ mod tests {
         a.set(0);
         assert!(grows(&mut c, MIB) && budget.lock().waiting.is_empty());
         drop((b, c));
-        assert_eq!((budget.lock().used, budget.lock().beyond), (0, None));
+        let state = budget.lock();
+        assert_eq!((state.used, state.beyond), (0, None));
     }
 
     #[test]
