@@ -60,6 +60,21 @@ fn a_script_uses_keys_of_its_groups_that_it_does_not_declare() {
     shards.servers().iter().for_each(|server| server.client().must_int("DBSIZE", 0));
 }
 
+/// Such a script would answer as if it had written what it was kept from writing.
+#[test]
+fn a_script_that_would_go_on_without_what_it_is_refused_is_run_again_with_it() {
+    let shards = Shards::fixed(Flavor::Redis, 3);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let script = "local read = redis.pcall('GET', ARGV[1]) redis.pcall('APPEND', KEYS[1], 'once') return read";
+    for number in 0..6 {
+        let (declared, found) = (format!("declared{number}"), format!("found{number}"));
+        client.must_ok(&format!("SET {found} there"));
+        assert_eq!(eval(&mut client, script, &[&declared], &[&found]), "there".into());
+        client.must_bulk(&format!("GET {declared}"), "once");
+    }
+}
+
 #[test]
 fn keys_of_a_group_are_found_whatever_asks_for_them() {
     let shards = Shards::fixed(Flavor::Redis, 3);

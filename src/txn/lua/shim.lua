@@ -176,9 +176,16 @@ local redis, server, _G, loadstring, load = (function()
   end
   arm()
 
+  -- After a refusal for which it is run again the script is not to go on: it would answer as if it had written what it no longer may.
+  local function try(...)
+    local reply = attempt(...)
+    if refused then return call(...) end
+    return reply
+  end
+
   local shown, seen = {}, {}
   for name, item in pairs(real) do shown[name] = item end
-  shown.call, shown.pcall = setmetatable(call, calling), attempt
+  shown.call, shown.pcall = setmetatable(call, calling), try
   setmetatable(shown, { __newindex = real, __metatable = false })
   local other = rawget(globals, 'server') and shown
 
