@@ -39,7 +39,7 @@ impl Session {
     /// Carries out a SORT whose patterns may name keys anywhere.
     pub(super) async fn sort_alone(&mut self, spec: &'static CommandSpec, request: &Request) {
         let (context, db) = (Rc::clone(&self.context), self.client.profile.db);
-        if context.config.transactions.multi_key == MultiKey::Reject {
+        if context.multi_key(spec) == MultiKey::Reject {
             return self.reply(|reply| reply.error(error_reply::CROSSSLOT));
         }
         let result = context.engine.sort(spec, request, db, self.client.proto()).await;
@@ -119,7 +119,7 @@ impl Context {
         db: u32,
         keys: &[(KeyRef, Place)],
     ) -> Result<Spread, String> {
-        if self.config.transactions.multi_key == MultiKey::Reject {
+        if self.multi_key(spec) == MultiKey::Reject {
             return Err(error_reply::CROSSSLOT.to_owned());
         }
         if matches!(spec.name, "fcall" | "fcall_ro") {
