@@ -15,7 +15,7 @@ use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place};
-use crate::topology::ShardId;
+use crate::topology::{ShardId, SlotMap};
 use crate::txn::compute::{Spread, shim};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
@@ -128,6 +128,17 @@ impl Context {
         Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None, hidden: 0 })
     }
 
+    /// `request`, a SORT with patterns sent to database `db` inside of a transaction; or the error for it.
+    pub(super) fn spread_sort(&self, spec: &'static CommandSpec, request: &Request, db: u32) -> Result<Spread, String> {
+        let map = self.upstreams.map();
+        let mut keys = Keys::new();
+        // It says that there are others, which nobody knows yet.
+        let _ = command::keys(spec, request, &mut keys);
+        let keys = keys.into_iter().map(|key| Ok((key, place(&map, request.arg(key.index as usize), db)?)));
+        let keys = keys.collect::<Result<Vec<_>, String>>()?;
+        self.spread(spec, request, db, &keys)
+    }
+
     /// `request`, a COPY or MOVE sent to database `db`, which names another one; or the error for it.
     pub(super) fn spread_over_databases(&self, spec: &'static CommandSpec, request: &Request, db: u32) -> Result<Spread, String> {
         let other = self.other_database(spec, request)?;
@@ -140,14 +151,9 @@ impl Context {
         let _ = command::keys(spec, request, &mut keys);
         let destination = keys.last().copied().map(|key| (KeyRef { access: Access::Write, ..key }, other));
         let source = keys.first().copied().map(|key| (key, db));
-        let places = source.into_iter().chain(destination).map(|(key, db)| {
-            let name = request.arg(key.index as usize);
-            if route::is_internal(name) {
-                return Err(error_reply::INTERNAL_KEY.to_owned());
-            }
-            Ok((key, Place::of(&map, db, name).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())?))
-        });
-        let keys = places.collect::<Result<Vec<_>, String>>()?;
+        let keys = source.into_iter().chain(destination);
+        let keys =
+            keys.map(|(key, db)| Ok((key, place(&map, request.arg(key.index as usize), db)?))).collect::<Result<Vec<_>, String>>()?;
         self.spread(spec, request, db, &keys)
     }
 
@@ -172,4 +178,12 @@ impl Context {
         }
         Ok(found)
     }
+}
+
+/// Where the client's key `name` of database `db` is, or the error for it.
+fn place(map: &SlotMap, name: &[u8], db: u32) -> Result<Place, String> {
+    if route::is_internal(name) {
+        return Err(error_reply::INTERNAL_KEY.to_owned());
+    }
+    Place::of(map, db, name).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())
 }
