@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{join, join_all, try_join_all};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
@@ -88,9 +87,13 @@ impl Blocked {
 
     /// It was served: what it was handed goes to those who may be served next, at its own keys and where it may have moved something to.
     fn hand_on(&self, context: &Context, db: u32, errands: Vec<Errand>) {
-        let moves = self.form.tries.iter().filter(|each| each.answer == Answer::Moved);
-        moves.for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
+        self.moves().for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
         self.place.leave(errands);
+    }
+
+    /// The tries that move an element to another key.
+    fn moves(&self) -> impl Iterator<Item = &Try> {
+        self.form.tries.iter().filter(|each| each.answer == Answer::Moved)
     }
 
     fn is_over(&self) -> bool {
@@ -175,6 +178,7 @@ impl Session {
 
     async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
         let mut errands = blocked.place.errands();
+        errands.extend(blocked.moves().next().map(|_| blocked.place.begin_move()));
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),
@@ -268,13 +272,13 @@ impl Context {
         if self.waiting.is_empty() {
             return;
         }
-        let (errand, done) = oneshot::channel();
-        let errands = [Errand::new(errand)];
+        let (errand, done) = lines::errand();
         for (db, key) in keys {
             self.waiting.ring(db, &key);
-            self.waiting.hand(db, &key, &errands);
+            self.waiting.hand(db, &key, std::slice::from_ref(&errand));
+            self.waiting.attach(db, &key, &errand);
         }
-        drop(errands);
+        drop(errand);
         // That it ends by being dropped is how it ends.
         let _ = tokio::time::timeout(SERVING_MAX, done).await;
     }
