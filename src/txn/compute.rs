@@ -136,11 +136,13 @@ impl Engine {
         let (start, watching) = (Instant::now(), watch.is_some());
         let mut steps = Steps::of(commands)?;
         let writes = watching || steps.write();
-        let (mut watch, mut tries, mut rounds) = (watch, 0, 0);
+        let (mut watch, mut turn, mut tries, mut rounds) = (watch, None, 0, 0);
         loop {
             let commands = steps.commands(self)?;
             let items = items(&commands);
-            let _turn = if writes { Some(self.place_among_computing(items.iter().map(|item| item.place)).await?) } else { None };
+            if writes && turn.is_none() {
+                turn = Some(self.place_among_computing(items.iter().map(|item| item.place)).await?);
+            }
             // Without keys there is nothing to watch.
             let round = match watching || (writes && !items.is_empty()) {
                 true => self.compute_watching(&mut steps, &commands, items, &mut watch, tries, proto).await,
@@ -148,7 +150,8 @@ impl Engine {
             };
             match round.map_err(|error| steps.own_error(error))? {
                 Round::Done(replies) => return Ok(Executed::Replies(replies)),
-                Round::More => {}
+                // There may be more to watch.
+                Round::More => turn = None,
                 // The client's own watches are used up.
                 Round::Broken | Round::Again if watching => return Ok(Executed::WatchBroken),
                 // The next round stands in line.
