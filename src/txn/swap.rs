@@ -1,5 +1,5 @@
-//! SWAPDB, where it can be right: two databases of one server change places in one step, those of several cannot. Whoever looks at two shards
-//! in between would find the one swapped and the other not. So this is for a single static shard.
+//! SWAPDB, where it can be right: two databases of one server change places in one step, those of several cannot. Whoever looks at two
+//! shards in between would find the one swapped and the other not. So this is for a single static shard.
 //!
 //! Records and locks lie in the databases and would go with them. A resolver that does not find a record where it belongs takes the
 //! transaction for one that was never prepared there, and aborts what is elsewhere. So nothing may be prepared at any database of the
@@ -7,9 +7,9 @@
 //! goes as a MULTI on a connection that watches the gates and has seen them free.
 //!
 //! What is left are records of what is over. Those of committed transactions are not read again; the sweeper deletes them where they
-//! are. A tombstone keeps out a prepare that was given up and may still arrive. A transaction would have to be given up, lose
-//! its tombstone at each of its databases to swaps with others, and have every one of those prepares arrive after that, to be applied although its client
-//! was told that it was not.
+//! are. A tombstone keeps out a prepare that was given up and may still arrive. A transaction would have to be given up, lose its
+//! tombstone at each of its databases to swaps with others, and have every one of those prepares arrive after that, to be applied
+//! although its client was told that it was not.
 //!
 //! All wefts before the shard have to offer the same databases, or one would have gates that the other does not look at.
 

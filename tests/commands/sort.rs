@@ -56,7 +56,15 @@ fn in_a_transaction_it_sees_and_stores_what_a_server_does() {
     on_each(|stage| {
         agree(
             stage,
-            "MULTI; RPUSH X a b c d; MSET Pw_a 3 Pw_b 1 Pw_c 2 Pd_a A Pd_b B; SORT X BY Pw_*; SET Pw_a 0; SORT X BY Pw_* DESC GET # GET Pd_*;              SORT X BY Pw_* LIMIT 1 2 STORE Y; LRANGE Y 0 -1; SORT X BY nosort GET Pw_* STORE Z; SORT Z DESC; SORT X GET Pd_* ALPHA STORE X;              LRANGE X 0 -1; SORT Y BY Pw_* ALPHA STORE Y; EXEC; LRANGE X 0 -1; LRANGE Y 0 -1; LRANGE Z 0 -1;              MULTI; SORT Y BY Pw_* FOO; SORT Y BY; SORT_RO Y BY Pw_*; SORT_RO Y BY Pw_* STORE Z; SORT missing BY Pw_* STORE Z; EXISTS Z;              SET Z text; SORT Z BY Pw_*; SORT Z BY Pw_* STORE X; LLEN X; SET Pw_b many; SORT Y BY Pw_*; SORT Y BY Pw_* STORE X; LLEN X; EXEC;              DEL Y; SADD Y 3 1 2; EXPIRE X 100; WATCH Y; MULTI; SORT Y BY Pd_* GET # STORE X; TTL X; LRANGE X 0 -1; EXEC;              WATCH Y; SADD Y 4; MULTI; SORT Y BY Pd_* GET # STORE X; EXEC; MULTI; SORT_RO Y DESC BY nosort GET Pd_*; SCARD Y; EXEC;              MULTI; SORT X GET #; SORT X GET # DESC STORE Z; RENAME Z Y; SORT Y BY Pd_* DESC LIMIT 0 1; EXEC",
+            "MULTI; RPUSH X a b c d; MSET Pw_a 3 Pw_b 1 Pw_c 2 Pd_a A Pd_b B; SORT X BY Pw_*; SET Pw_a 0; \
+             SORT X BY Pw_* DESC GET # GET Pd_*; SORT X BY Pw_* LIMIT 1 2 STORE Y; LRANGE Y 0 -1; SORT X BY nosort GET Pw_* STORE Z; \
+             SORT Z DESC; SORT X GET Pd_* ALPHA STORE X; LRANGE X 0 -1; SORT Y BY Pw_* ALPHA STORE Y; EXEC; LRANGE X 0 -1; \
+             LRANGE Y 0 -1; LRANGE Z 0 -1; MULTI; SORT Y BY Pw_* FOO; SORT Y BY; SORT_RO Y BY Pw_*; SORT_RO Y BY Pw_* STORE Z; \
+             SORT missing BY Pw_* STORE Z; EXISTS Z; SET Z text; SORT Z BY Pw_*; SORT Z BY Pw_* STORE X; LLEN X; SET Pw_b many; \
+             SORT Y BY Pw_*; SORT Y BY Pw_* STORE X; LLEN X; EXEC; DEL Y; SADD Y 3 1 2; EXPIRE X 100; WATCH Y; MULTI; \
+             SORT Y BY Pd_* GET # STORE X; TTL X; LRANGE X 0 -1; EXEC; WATCH Y; SADD Y 4; MULTI; SORT Y BY Pd_* GET # STORE X; EXEC; \
+             MULTI; SORT_RO Y DESC BY nosort GET Pd_*; SCARD Y; EXEC; MULTI; SORT X GET #; SORT X GET # DESC STORE Z; RENAME Z Y; \
+             SORT Y BY Pd_* DESC LIMIT 0 1; EXEC",
         );
     });
 }

@@ -1,11 +1,12 @@
 //! The steps of a transaction that is computed: its commands, and in place of a SORT with patterns what that amounts to.
 //!
 //! Which keys such a SORT reads shows when the commands before it have run. So it is carried out on copies with what is known of it, at
-//! first the reads of its source alone; what it reads there tells what else it has to read, and what STORE has to store. With that all of the transaction
-//! is carried out again, on copies still, until the last time has read and stored what it had to: that is the one that counts. While
-//! nobody interferes that takes two rounds, three where LIMIT leaves some values out, and one more for STORE.
+//! first the reads of its source alone; what it reads there tells what else it has to read, and what STORE has to store. With that all of
+//! the transaction is carried out again, on copies still, until the last time has read and stored what it had to: that is the one that
+//! counts. While nobody interferes that takes two rounds, three where LIMIT leaves some values out, and one more for STORE.
 //!
-//! Behind a command that picks at random (SPOP) each round may read something else. Then there are more rounds, until the patience for locks is over.
+//! Behind a command that picks at random (SPOP) each round may read something else. Then there are more rounds, until the patience for
+//! locks is over.
 
 use std::collections::BTreeSet;
 
