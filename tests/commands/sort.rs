@@ -76,7 +76,7 @@ fn any_form_of_it_is_answered_as_by_one_server() {
         let inside = lines.replacen("; SORT", "; MULTI; SORT", 1) + "; EXEC";
         on_each(|stage| {
             agree(stage, &lines);
-            if seed % 2 == 0 {
+            if seed < 2 {
                 agree(stage, &inside);
             }
         });
