@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{join, join_all, try_join_all};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
@@ -87,13 +88,9 @@ impl Blocked {
 
     /// It was served: what it was handed goes to those who may be served next, at its own keys and where it may have moved something to.
     fn hand_on(&self, context: &Context, db: u32, errands: Vec<Errand>) {
-        self.moves().for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
+        let moves = self.form.tries.iter().filter(|each| each.answer == Answer::Moved);
+        moves.for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
         self.place.leave(errands);
-    }
-
-    /// The tries that move an element to another key.
-    fn moves(&self) -> impl Iterator<Item = &Try> {
-        self.form.tries.iter().filter(|each| each.answer == Answer::Moved)
     }
 
     fn is_over(&self) -> bool {
@@ -178,7 +175,6 @@ impl Session {
 
     async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
         let mut errands = blocked.place.errands();
-        errands.extend(blocked.moves().next().map(|_| blocked.place.begin_move()));
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),
@@ -272,13 +268,13 @@ impl Context {
         if self.waiting.is_empty() {
             return;
         }
-        let (errand, done) = lines::errand();
+        let (errand, done) = oneshot::channel();
+        let errands = [Errand::new(errand)];
         for (db, key) in keys {
             self.waiting.ring(db, &key);
-            self.waiting.hand(db, &key, std::slice::from_ref(&errand));
-            self.waiting.attach(db, &key, &errand);
+            self.waiting.hand(db, &key, &errands);
         }
-        drop(errand);
+        drop(errands);
         // That it ends by being dropped is how it ends.
         let _ = tokio::time::timeout(SERVING_MAX, done).await;
     }

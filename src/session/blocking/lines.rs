@@ -7,13 +7,10 @@
 //! In Redis a writer's reply comes when all whom the write serves have been served, chains of moves included. So the writer of a list or a
 //! sorted set hands an [`Errand`] to the first in line, who carries it while trying, and hands it on: to whoever is first then, and,
 //! after a move, to whoever is first at the other key. It is done when nobody holds it any more, whatever became of those who did.
-//!
-//! Who waits also looks by itself now and then, and may come upon the element before the writer has its answer. So whoever tries to
-//! move something carries an errand of its own, which the room knows: a writer that comes too late to hand on its own attaches it to that.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
@@ -53,8 +50,6 @@ pub struct WaitingRoom {
 struct Lines {
     by_key: HashMap<Line, VecDeque<Arc<Waiter>>>,
     by_client: HashMap<u64, Arc<Waiter>>,
-    /// Moves from there that have begun; some are over.
-    moves: HashMap<Line, Vec<Weak<Held>>>,
 }
 
 #[derive(Debug)]
@@ -66,23 +61,8 @@ struct Waiter {
     release: AtomicU8,
 }
 
-/// Held by those who have yet to look because of one write, or one move.
-pub(in crate::session) type Errand = Arc<Held>;
-
-/// What is over when nobody holds it any more.
-#[derive(Debug, Default)]
-pub(in crate::session) struct Held {
-    /// The writer has the other end.
-    _done: Option<oneshot::Sender<()>>,
-    /// Those of writers, attached to a move.
-    attached: Mutex<Vec<Errand>>,
-}
-
-/// A writer's errand, and what is ready when it is done.
-pub(in crate::session) fn errand() -> (Errand, oneshot::Receiver<()>) {
-    let (sender, done) = oneshot::channel();
-    (Arc::new(Held { _done: Some(sender), ..Held::default() }), done)
-}
+/// Held by those who have yet to look because of one write; the writer has the other end.
+pub(in crate::session) type Errand = Arc<oneshot::Sender<()>>;
 
 /// The kinds of things that are taken away, each by one.
 const TAKEN: [Family; 2] = [Family::List, Family::SortedSet];
@@ -134,15 +114,6 @@ impl WaitingRoom {
         for family in TAKEN {
             let line = lines.by_key.get(&Line { family, db, key: key.clone() });
             line.and_then(VecDeque::front).into_iter().for_each(|first| first.take_over(errands));
-        }
-    }
-
-    /// Attaches a writer's `errand` to the moves from `key` of database `db` that have begun.
-    pub(in crate::session) fn attach(&self, db: u32, key: &Bytes, errand: &Errand) {
-        let lines = self.lock();
-        let moves = lines.moves.get(&Line { family: Family::List, db, key: key.clone() });
-        for begun in moves.into_iter().flatten().filter_map(Weak::upgrade) {
-            begun.attached.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(errand));
         }
     }
 
@@ -229,21 +200,6 @@ impl PlaceInLine {
         std::mem::take(&mut self.waiter.errands())
     }
 
-    /// An errand of its own: it is about to try, and may move something.
-    pub(in crate::session) fn begin_move(&self) -> Errand {
-        let begun = Errand::default();
-        let mut lines = self.room.lock();
-        if lines.moves.len() > lines.by_key.len() {
-            lines.moves.retain(|_, moves| moves.iter().any(|begun| begun.strong_count() > 0));
-        }
-        for line in &self.lines {
-            let moves = lines.moves.entry(line.clone()).or_default();
-            moves.retain(|begun| begun.strong_count() > 0);
-            moves.push(Arc::downgrade(&begun));
-        }
-        begun
-    }
-
     /// It was served while it held `errands`: whoever is next goes on with them when the place is dropped.
     pub(in crate::session) fn leave(&self, errands: Vec<Errand>) {
         self.waiter.errands().extend(errands);
@@ -307,8 +263,8 @@ mod tests {
         let (a, b) = (line(Family::List, "a"), line(Family::SortedSet, "b"));
         let (first, second, other) = (room.join(1, vec![a.clone()]), room.join(2, vec![a.clone()]), room.join(3, vec![b.clone()]));
         assert!(room.awaits(0, &a.key) && room.awaits(0, &b.key) && !room.awaits(1, &a.key));
-        let (errand, mut done) = errand();
-        let errands = [errand];
+        let (errand, mut done) = oneshot::channel();
+        let errands = [Arc::new(errand)];
         room.hand(0, &a.key, &errands);
         drop(errands);
         let carried = first.errands();
@@ -323,32 +279,6 @@ mod tests {
         assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         drop(other);
         assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-    }
-
-    #[test]
-    fn a_writer_waits_for_a_move_that_has_begun_without_it() {
-        let room = Arc::new(WaitingRoom::default());
-        let (a, b) = (line(Family::List, "a"), line(Family::List, "b"));
-        let (first, second) = (room.join(1, vec![a.clone()]), room.join(2, vec![b.clone()]));
-        let carried = vec![first.begin_move()];
-        // It has found the element, moved it, and gone, before the writer has its answer.
-        room.hand(0, &b.key, &carried);
-        first.leave(carried);
-        drop(first);
-        let (errand, mut done) = errand();
-        room.hand(0, &a.key, &[Arc::clone(&errand)]);
-        room.attach(0, &a.key, &errand);
-        drop(errand);
-        assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty));
-        // The next one moves it back, and nobody is left there.
-        let carried = [second.begin_move()].into_iter().chain(second.errands()).collect::<Vec<_>>();
-        room.hand(0, &a.key, &carried);
-        second.leave(carried);
-        drop(second);
-        assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Closed));
-        // What is over is forgotten some time.
-        drop(room.join(3, vec![b]).begin_move());
-        assert_eq!(room.lock().moves.len(), 1);
     }
 
     #[test]
