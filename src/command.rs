@@ -21,5 +21,7 @@ pub use literal::uses_keys_literally;
 pub use lookup::{LookupError, all, lookup};
 pub use lua::lua_rules;
 pub use sort::{Arranged, Known, Lookup, Pattern, Sort, Source};
-pub use spec::{BeginSearch, Categories, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec, Output, RequestPolicy, ResponsePolicy, Tips};
+pub use spec::{
+    BeginSearch, Categories, CommandSpec, FindKeys, Flags, KeyFlags, KeySpec, MultiKeyClass, Output, RequestPolicy, ResponsePolicy, Tips,
+};
 pub use special::may_wait;

@@ -223,7 +223,7 @@ pub struct TransactionConfig {
     /// How many keys that a script uses without declaring them are found by running it again; then it fails.
     pub undeclared_keys_max: usize,
     /// What happens to a command whose keys are on several participants.
-    pub multi_key: MultiKey,
+    pub multi_key: MultiKeys,
     /// What a transaction waits for before its client is told that it is committed.
     pub wait: WaitConfig,
 }
@@ -252,7 +252,7 @@ impl Default for TransactionConfig {
             compute_bytes_max: 64 * MIB,
             // Each costs a run; a script that walks through a data set is better off with a rule that keeps it in one place.
             undeclared_keys_max: 32,
-            multi_key: MultiKey::Atomic,
+            multi_key: MultiKeys::all(MultiKey::Atomic),
             wait: WaitConfig::default(),
         }
     }
@@ -268,6 +268,29 @@ pub enum MultiKey {
     Split,
     /// It is refused with `CROSSSLOT`, as by Redis Cluster.
     Reject,
+}
+
+/// What happens to each class of such commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MultiKeys {
+    /// MGET, EXISTS, TOUCH, XREAD.
+    pub reads: MultiKey,
+    /// MSET; MSETNX cannot be split.
+    pub writes: MultiKey,
+    /// DEL, UNLINK.
+    pub deletes: MultiKey,
+    /// Those that need values of one shard at another: RENAME, LMOVE, SUNION, SORT by patterns … They cannot be split.
+    pub computed: MultiKey,
+    /// The users' scripts, which cannot be split either.
+    pub scripts: MultiKey,
+}
+
+impl MultiKeys {
+    /// The same for all, as far as it can be meant: what cannot be split stays atomic.
+    pub fn all(what: MultiKey) -> Self {
+        let whole = if what == MultiKey::Split { MultiKey::Atomic } else { what };
+        Self { reads: what, writes: what, deletes: what, computed: whole, scripts: whole }
+    }
 }
 
 /// What a transaction waits for at each of its shards.

@@ -58,8 +58,8 @@ pub use tracking::totals::TrackingTotals;
 pub use tracking::tracker::Tracker;
 pub use window::Resting;
 
-use crate::command::{CommandSpec, LookupError};
-use crate::config::{Config, Isolation};
+use crate::command::{CommandSpec, LookupError, MultiKeyClass};
+use crate::config::{Config, Isolation, MultiKey};
 use crate::metrics::{Counter, Metrics, WorkerMetrics};
 use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_reply};
 use crate::topology::Topology;
@@ -116,6 +116,18 @@ pub struct Context {
 impl Context {
     fn is_strict(&self) -> bool {
         self.config.isolation == Isolation::Strict
+    }
+
+    /// What happens to a command of `spec` whose keys are on several participants.
+    fn multi_key(&self, spec: &CommandSpec) -> MultiKey {
+        let by_class = &self.config.transactions.multi_key;
+        match spec.multi_key_class() {
+            MultiKeyClass::Reads => by_class.reads,
+            MultiKeyClass::Writes => by_class.writes,
+            MultiKeyClass::Deletes => by_class.deletes,
+            MultiKeyClass::Computed => by_class.computed,
+            MultiKeyClass::Scripts => by_class.scripts,
+        }
     }
 }
 

@@ -81,6 +81,7 @@ mod participant;
 mod recovery;
 mod script;
 mod snapshot;
+mod swap;
 mod sweeper;
 mod turn;
 mod wait;

@@ -168,6 +168,43 @@ fn a_transaction_may_ask_about_all_keys_but_not_drop_them() {
     client.must_err("EXEC", "EXECABORT");
     client.must_bulk(&format!("GET {key}"), "v");
     client.must_err("SWAPDB 0 1", "ERR 'swapdb' is refused by weft");
+    let cluster = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    Weft::start(&cluster).client().must_err("SWAPDB 0 1", "ERR SWAPDB is not allowed in cluster mode");
+}
+
+#[test]
+fn databases_of_a_single_shard_change_places_when_nothing_is_prepared_in_any() {
+    let shards = Shards::fixed(Flavor::Redis, 1);
+    let weft = Weft::setup(&shards).set("transactions.lock_wait_timeout_ms", 200).set("transactions.lease_ms", 60_000).start();
+    let (mut client, mut other) = (weft.client(), weft.client());
+    client.must_ok("SET k zero");
+    other.must_ok("SELECT 1");
+    other.must_ok("SET k one");
+    other.must_ok("WATCH k");
+    client.must_ok("SWAPDB 0 1");
+    client.must_bulk("GET k", "one");
+    other.must_bulk("GET k", "zero");
+    other.must_ok("MULTI");
+    other.must_queue("SET k two");
+    other.must_reply("EXEC", Reply::NilArray);
+    client.must_err("SWAPDB 0 x", "ERR invalid second DB index");
+    client.must_err("SWAPDB 0 16", "ERR DB index is out of range");
+    client.must_err("SWAPDB 0 -1", "ERR DB index is out of range");
+    client.must_ok("MULTI");
+    client.must_err("SWAPDB 0 1", "ERR 'swapdb' inside a transaction is refused by weft");
+    client.must_err("EXEC", "EXECABORT");
+    // In a database that stays where it is.
+    let mut shard = shards.servers()[0].client();
+    shard.must_ok("SELECT 5");
+    shard.must_int("SADD __weft:g 1-1-1-1", 1);
+    client.must_err("SWAPDB 0 1", "LOCKWAIT");
+    client.must_bulk("GET k", "one");
+    shard.must_int("DEL __weft:g", 1);
+    client.must_ok("SWAPDB 1 0");
+    client.must_bulk("GET k", "zero");
+    // Plain writes go on under the watches that were set before.
+    client.must_ok("SET k three");
+    other.must_bulk("GET k", "one");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //!
 //! - stale keys under WATCH, and lazily expired ones: `DEBUG SET-ACTIVE-EXPIRE`, and order against expiry is promised to nobody (a TTL
 //!   runs on the clock of its shard);
-//! - SWAPDB while keys are watched, which weft refuses, and FLUSHALL in MULTI with an AOF, which a client does not see;
+//! - SWAPDB while keys are watched, which `keyspace` has, and FLUSHALL in MULTI with an AOF, which a client does not see;
 //! - the propagation of transactions to replicas (also of PUBLISH, SCRIPT LOAD, EVAL, XREADGROUP), REPLICAOF, and the state changes of
 //!   replicas: a client sees no replication stream;
 //! - MULTI with BGREWRITEAOF and CONFIG SET: refused while they are queued, which `refusal` checks;

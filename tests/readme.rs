@@ -255,6 +255,10 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Transaction => "transactions, over all shards".to_owned(),
         Handling::Local => "weft itself".to_owned(),
         Handling::AnyShard => "any shard".to_owned(),
+        Handling::Everywhere if spec.name == "swapdb" => {
+            "a single static shard, when nothing is prepared there; refused by several, which would have to swap at the same instant"
+                .to_owned()
+        }
         Handling::Everywhere => "every shard, one reply; not atomic".to_owned(),
         Handling::Keyspace(Survey::Size | Survey::Names | Survey::Random | Survey::Scan) => {
             "every shard, without weft's own keys; not atomic".to_owned()

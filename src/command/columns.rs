@@ -171,7 +171,6 @@ const REPLICATION: Handling = Handling::Refused("a proxy takes no part in replic
 const PROCESS: Handling = Handling::Refused("a client does not stop servers behind a proxy");
 const CONFIGURATION: Handling = Handling::Refused("the shards are configured each for itself, weft by its file");
 const DIAGNOSIS: Handling = Handling::Refused("it looks into one server; ask the shard itself");
-const SWAP: Handling = Handling::Refused("all shards would have to swap at the same instant");
 
 const CLUSTER: Handling = Handling::Disabled(error_reply::CLUSTER_DISABLED);
 const DEBUG: Handling = Handling::Disabled(error_reply::DEBUG_DISABLED);
@@ -204,7 +203,7 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Everywhere, &["script|exists", "script|flush", "script|kill", "script|load"]),
     (Handling::Everywhere, &["function|delete", "function|flush", "function|kill", "function|load", "function|restore", "function|stats"]),
     (Handling::Everywhere, &["slowlog|get", "slowlog|len", "slowlog|reset", "latency|reset"]),
-    (Handling::Everywhere, &["wait", "waitaof", "save", "bgsave", "bgrewriteaof", "lastsave"]),
+    (Handling::Everywhere, &["wait", "waitaof", "save", "bgsave", "bgrewriteaof", "lastsave", "swapdb"]),
     (Handling::Everywhere, &["commandlog|get", "commandlog|len", "commandlog|reset"]),
     (Handling::AnyShard, &["script", "script|help", "function", "function|help", "function|dump", "function|list"]),
     (Handling::AnyShard, &["config", "config|help", "slowlog", "slowlog|help", "commandlog", "commandlog|help", "latency", "latency|help"]),
@@ -212,7 +211,6 @@ pub(super) const HANDLING: &[(Handling, &[&str])] = &[
     (Handling::Local, &["config|get", "config|set", "role", "acl|whoami", "acl|users", "acl|list", "module|list"]),
     (Handling::Local, &["client|caching", "client|getredir", "client|tracking", "client|trackinginfo"]),
     (Handling::Local, &["monitor", "weft", "weft|help", "weft|txn"]),
-    (SWAP, &["swapdb"]),
     (DIAGNOSIS, &["script|debug", "script|show", "latency|doctor", "latency|graph", "latency|histogram", "latency|history"]),
     (DIAGNOSIS, &["latency|latest", "memory|doctor", "memory|malloc-stats", "memory|stats"]),
     (CONFIGURATION, &["config|rewrite"]),

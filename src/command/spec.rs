@@ -2,7 +2,7 @@
 
 use bitflags::bitflags;
 
-use super::columns::{Handling, ScriptReply};
+use super::columns::{Handling, ScriptReply, SplitKind};
 use super::keys::KeyRule;
 
 /// One command, or one subcommand of a container.
@@ -42,6 +42,18 @@ impl CommandSpec {
         self.flags.contains(Flags::WRITE)
     }
 
+    /// Of which class it is where its keys are on several participants.
+    pub const fn multi_key_class(&self) -> MultiKeyClass {
+        match (self.handling, self.key_rule) {
+            (Handling::Split(SplitKind::Pairs | SplitKind::PairsIfAbsent), _) => MultiKeyClass::Writes,
+            (Handling::Split(SplitKind::Values | SplitKind::Count), _) if !self.is_write() => MultiKeyClass::Reads,
+            (Handling::Split(_), _) => MultiKeyClass::Deletes,
+            (Handling::Script, _) => MultiKeyClass::Scripts,
+            (_, KeyRule::Streams) => MultiKeyClass::Reads,
+            _ => MultiKeyClass::Computed,
+        }
+    }
+
     /// All ACL categories of the command, as a server derives them.
     pub fn categories(&self) -> Categories {
         let mut all = self.own_categories;
@@ -60,6 +72,21 @@ impl CommandSpec {
         }
         all | if self.flags.contains(Flags::FAST) { Categories::FAST } else { Categories::SLOW }
     }
+}
+
+/// What people tell apart where a command's keys are on several participants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MultiKeyClass {
+    /// Reads each key for itself.
+    Reads,
+    /// Writes each key for itself.
+    Writes,
+    /// Deletes each key for itself.
+    Deletes,
+    /// Needs values of one participant at another.
+    Computed,
+    /// A user's script.
+    Scripts,
 }
 
 bitflags! {

@@ -3,10 +3,11 @@
 //! Serde tells the shape's errors (unknown keys, wrong types); [`parse`] turns its texts into ours. What the shape cannot tell is checked
 //! in `read`, which asks [`line_of`] where a key stands: a second pass over the text that follows the key's path and stops there.
 
-use std::fmt;
+use std::fmt::{self, Formatter};
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::ConfigError;
 use super::{Isolation, LogFormat, LogLevel, MultiKey, WaitFsync};
@@ -91,10 +92,50 @@ pub(super) struct RawTransactions {
     pub(super) kept_reply_bytes_max: Option<u64>,
     pub(super) compute_bytes_max: Option<u64>,
     pub(super) undeclared_keys_max: Option<u64>,
-    pub(super) multi_key: Option<MultiKey>,
+    pub(super) multi_key: Option<RawMultiKey>,
     pub(super) wait_replicas: Option<u64>,
     pub(super) wait_fsync: Option<WaitFsync>,
     pub(super) wait_timeout_ms: Option<u64>,
+}
+
+/// One word for all classes of commands, or one for each.
+#[derive(Debug)]
+pub(super) enum RawMultiKey {
+    All(MultiKey),
+    Each(RawMultiKeys),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawMultiKeys {
+    pub(super) reads: Option<MultiKey>,
+    pub(super) writes: Option<MultiKey>,
+    pub(super) deletes: Option<MultiKey>,
+    pub(super) computed: Option<MultiKey>,
+    pub(super) scripts: Option<MultiKey>,
+}
+
+/// By hand, so that an error is about the word or the key that is wrong.
+impl<'de> Deserialize<'de> for RawMultiKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = RawMultiKey;
+
+            fn expecting(&self, f: &mut Formatter<'_>) -> fmt::Result {
+                f.write_str("`atomic`, `split` or `reject`, or one of these for each of reads, writes, deletes, computed, scripts")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawMultiKey, E> {
+                MultiKey::deserialize(word.into_deserializer()).map(RawMultiKey::All)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawMultiKey, A::Error> {
+                RawMultiKeys::deserialize(MapAccessDeserializer::new(map)).map(RawMultiKey::Each)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

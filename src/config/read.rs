@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::raw::{
-    self, RawCluster, RawConfig, RawLimits, RawLog, RawShard, RawSlots, RawStatic, RawSweep, RawTopology, RawTransactions, RawUpstream,
+    self, RawCluster, RawConfig, RawLimits, RawLog, RawMultiKey, RawShard, RawSlots, RawStatic, RawSweep, RawTopology, RawTransactions,
+    RawUpstream,
 };
 use super::slots::{self, Flaw};
 use super::*;
@@ -234,8 +235,30 @@ impl Reader<'_> {
             kept_reply_bytes_max: size("kept_reply_bytes_max", raw.kept_reply_bytes_max, 0..=64 * MIB, default.kept_reply_bytes_max)?,
             compute_bytes_max: size("compute_bytes_max", raw.compute_bytes_max, KIB..=512 * MIB, default.compute_bytes_max)?,
             undeclared_keys_max: size("undeclared_keys_max", raw.undeclared_keys_max, 0..=KIB, default.undeclared_keys_max)?,
-            multi_key: raw.multi_key.unwrap_or(default.multi_key),
+            multi_key: raw.multi_key.as_ref().map_or(Ok(default.multi_key), |raw| self.multi_keys(raw))?,
             wait: self.wait(&raw, reply_timeout)?,
+        })
+    }
+
+    fn multi_keys(&self, raw: &RawMultiKey) -> Result<MultiKeys, ConfigError> {
+        let raw = match raw {
+            RawMultiKey::All(what) => return Ok(MultiKeys::all(*what)),
+            RawMultiKey::Each(raw) => raw,
+        };
+        let default = TransactionConfig::default().multi_key;
+        let whole = |class: &str, value: Option<MultiKey>, default| match value.unwrap_or(default) {
+            MultiKey::Split => {
+                let problem = "cannot be `split`: values go from one shard to another".to_owned();
+                Err(self.fail(&format!("transactions.multi_key.{class}"), problem, "choose `atomic` or `reject`".into()))
+            }
+            what => Ok(what),
+        };
+        Ok(MultiKeys {
+            reads: raw.reads.unwrap_or(default.reads),
+            writes: raw.writes.unwrap_or(default.writes),
+            deletes: raw.deletes.unwrap_or(default.deletes),
+            computed: whole("computed", raw.computed, default.computed)?,
+            scripts: whole("scripts", raw.scripts, default.scripts)?,
         })
     }
 

@@ -73,10 +73,22 @@ impl Display for TransactionConfig {
         writeln!(f, "  kept_reply_bytes_max: {}", self.kept_reply_bytes_max)?;
         writeln!(f, "  compute_bytes_max: {}", self.compute_bytes_max)?;
         writeln!(f, "  undeclared_keys_max: {}", self.undeclared_keys_max)?;
-        writeln!(f, "  multi_key: {}", word(self.multi_key))?;
+        write!(f, "{}", self.multi_key)?;
         writeln!(f, "  wait_replicas: {}", self.wait.replicas)?;
         writeln!(f, "  wait_fsync: {}", word(self.wait.fsync))?;
         writeln!(f, "  wait_timeout_ms: {}", self.wait.timeout.as_millis())
+    }
+}
+
+impl Display for MultiKeys {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { reads, writes, deletes, computed, scripts } = *self;
+        if *self == Self::all(reads) {
+            return writeln!(f, "  multi_key: {}", word(reads));
+        }
+        writeln!(f, "  multi_key:")?;
+        let classes = [("reads", reads), ("writes", writes), ("deletes", deletes), ("computed", computed), ("scripts", scripts)];
+        classes.into_iter().try_for_each(|(class, what)| writeln!(f, "    {class}: {}", word(what)))
     }
 }
 

@@ -57,6 +57,33 @@ fn a_cluster_needs_only_seeds() {
 }
 
 #[test]
+fn commands_over_several_shards_are_treated_alike_or_by_class() {
+    let classes = |text: &str| {
+        Config::parse(&format!("{SHARDS}transactions: {{multi_key: {text}}}"), "proxy.yaml").map(|config| config.transactions.multi_key)
+    };
+    let atomic = MultiKeys::all(MultiKey::Atomic);
+    assert_eq!(classes("atomic"), Ok(atomic));
+    assert_eq!(classes("split"), Ok(MultiKeys { reads: MultiKey::Split, writes: MultiKey::Split, deletes: MultiKey::Split, ..atomic }));
+    assert_eq!(classes("reject").unwrap().scripts, MultiKey::Reject);
+    let some = classes("{reads: split, scripts: reject}");
+    assert_eq!(some, Ok(MultiKeys { reads: MultiKey::Split, scripts: MultiKey::Reject, ..atomic }));
+    for (text, error) in [
+        ("{computed: split}", "proxy.yaml:2: transactions.multi_key.computed: cannot be `split`: values go from one shard to another"),
+        ("{deltes: split}", "proxy.yaml:2: transactions.multi_key.deltes: unknown key; did you mean `deletes`?"),
+        ("{reads: never}", "proxy.yaml:2: transactions.multi_key.reads: `never` is not one of"),
+        ("never", "proxy.yaml:2: transactions.multi_key: `never` is not one of"),
+        ("7", "proxy.yaml:2: transactions.multi_key: invalid type"),
+    ] {
+        let shown = classes(text).unwrap_err().to_string();
+        assert!(shown.starts_with(error), "{shown}");
+    }
+    for text in ["atomic", "split", "reject", "{reads: reject, deletes: split}"] {
+        let config = Config::parse(&format!("{SHARDS}transactions: {{multi_key: {text}}}"), "proxy.yaml").unwrap();
+        assert_eq!(Config::parse(&config.to_string(), "shown").unwrap().transactions, config.transactions, "{config}");
+    }
+}
+
+#[test]
 fn affinity_is_rules_and_presets_of_static_shards() {
     let rules = |text: &str| match Config::parse(&format!("{SHARDS}affinity: {text}"), "proxy.yaml").unwrap().topology {
         TopologyConfig::Static(fixed) => fixed.affinity.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -42,6 +42,8 @@ pub const NOT_IN_TRANSACTION: &str = "ERR Command not allowed inside a transacti
 pub const NOT_A_32_BIT_INTEGER: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
 /// SELECT of another database than 0 where the shards are a cluster, which has no other.
 pub const SELECT_IN_CLUSTER: &str = "ERR SELECT is not allowed in cluster mode";
+/// SWAPDB there.
+pub const SWAPDB_IN_CLUSTER: &str = "ERR SWAPDB is not allowed in cluster mode";
 /// CLIENT LIST ID with something that is no number.
 pub const CLIENT_ID: &str = "ERR Invalid client ID";
 /// CLIENT KILL ID with a number that no client has.

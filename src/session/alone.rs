@@ -161,7 +161,7 @@ impl Session {
         let engine = Rc::clone(&self.context.engine);
         let proto = self.client.proto();
         let commands = plan.commands.clone();
-        let result = match self.context.config.transactions.multi_key {
+        let result = match self.context.multi_key(spec) {
             MultiKey::Reject => return self.reply(|reply| reply.error(error_reply::CROSSSLOT)),
             MultiKey::Split if kind != SplitKind::PairsIfAbsent => engine.scatter(commands, proto).await,
             MultiKey::Split | MultiKey::Atomic if !spec.is_write() => engine.snapshot(commands, proto).await,

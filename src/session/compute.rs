@@ -15,7 +15,7 @@ use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place};
-use crate::topology::ShardId;
+use crate::topology::{ShardId, SlotMap};
 use crate::txn::compute::{Spread, shim};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
@@ -39,7 +39,7 @@ impl Session {
     /// Carries out a SORT whose patterns may name keys anywhere.
     pub(super) async fn sort_alone(&mut self, spec: &'static CommandSpec, request: &Request) {
         let (context, db) = (Rc::clone(&self.context), self.client.profile.db);
-        if context.config.transactions.multi_key == MultiKey::Reject {
+        if context.multi_key(spec) == MultiKey::Reject {
             return self.reply(|reply| reply.error(error_reply::CROSSSLOT));
         }
         let result = context.engine.sort(spec, request, db, self.client.proto()).await;
@@ -119,13 +119,24 @@ impl Context {
         db: u32,
         keys: &[(KeyRef, Place)],
     ) -> Result<Spread, String> {
-        if self.config.transactions.multi_key == MultiKey::Reject {
+        if self.multi_key(spec) == MultiKey::Reject {
             return Err(error_reply::CROSSSLOT.to_owned());
         }
         if matches!(spec.name, "fcall" | "fcall_ro") {
             return Err(error_reply::function_over_shards(spec.name));
         }
         Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None, hidden: 0 })
+    }
+
+    /// `request`, a SORT with patterns sent to database `db` inside of a transaction; or the error for it.
+    pub(super) fn spread_sort(&self, spec: &'static CommandSpec, request: &Request, db: u32) -> Result<Spread, String> {
+        let map = self.upstreams.map();
+        let mut keys = Keys::new();
+        // It says that there are others, which nobody knows yet.
+        let _ = command::keys(spec, request, &mut keys);
+        let keys = keys.into_iter().map(|key| Ok((key, place(&map, request.arg(key.index as usize), db)?)));
+        let keys = keys.collect::<Result<Vec<_>, String>>()?;
+        self.spread(spec, request, db, &keys)
     }
 
     /// `request`, a COPY or MOVE sent to database `db`, which names another one; or the error for it.
@@ -140,14 +151,9 @@ impl Context {
         let _ = command::keys(spec, request, &mut keys);
         let destination = keys.last().copied().map(|key| (KeyRef { access: Access::Write, ..key }, other));
         let source = keys.first().copied().map(|key| (key, db));
-        let places = source.into_iter().chain(destination).map(|(key, db)| {
-            let name = request.arg(key.index as usize);
-            if route::is_internal(name) {
-                return Err(error_reply::INTERNAL_KEY.to_owned());
-            }
-            Ok((key, Place::of(&map, db, name).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())?))
-        });
-        let keys = places.collect::<Result<Vec<_>, String>>()?;
+        let keys = source.into_iter().chain(destination);
+        let keys =
+            keys.map(|(key, db)| Ok((key, place(&map, request.arg(key.index as usize), db)?))).collect::<Result<Vec<_>, String>>()?;
         self.spread(spec, request, db, &keys)
     }
 
@@ -172,4 +178,12 @@ impl Context {
         }
         Ok(found)
     }
+}
+
+/// Where the client's key `name` of database `db` is, or the error for it.
+fn place(map: &SlotMap, name: &[u8], db: u32) -> Result<Place, String> {
+    if route::is_internal(name) {
+        return Err(error_reply::INTERNAL_KEY.to_owned());
+    }
+    Place::of(map, db, name).ok_or_else(|| error_reply::CLUSTERDOWN_SLOT.to_owned())
 }

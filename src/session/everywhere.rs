@@ -31,9 +31,9 @@ pub(super) use acknowledge::Writes;
 pub(super) use scripts::Called;
 pub use scripts::Scripts;
 
-use super::{Pending, Session};
+use super::{Databases, Pending, Session, local};
 use crate::command::{Flags, Handling};
-use crate::resp::{Proto, ReplyWriter, elements, error_reply};
+use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
 use crate::route;
 use crate::txn::ExecError;
 
@@ -51,6 +51,7 @@ impl Session {
         let replies = match spec.name {
             _ if spec.flags.contains(Flags::BLOCKING) => self.acknowledged(&request).await,
             "save" => self.saved().await,
+            "swapdb" => return self.deliver(self.swapped(&request).await),
             _ => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {
@@ -75,6 +76,18 @@ impl Session {
             }
             Err(_) => self.reply(|reply| reply.error(error_reply::NOT_EVERYWHERE)),
         }
+    }
+}
+
+impl Session {
+    /// The reply to SWAPDB. What is no number the server says itself.
+    async fn swapped(&self, request: &Request) -> Result<Bytes, ExecError> {
+        let databases = self.context.settings.databases;
+        let count = if let Databases::Count(count) = databases { count } else { 1 };
+        if count > 1 && request.args_from(1).any(|index| local::database(index, databases) == Err(error_reply::DB_INDEX)) {
+            return error(error_reply::DB_INDEX);
+        }
+        self.context.engine.swap_databases(request, count, self.client.proto()).await
     }
 }
 

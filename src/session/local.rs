@@ -26,7 +26,7 @@ use super::registry::ClientRegistry;
 use super::tracking::terms::Wish;
 use crate::command::{CommandSpec, Flags};
 use crate::config::Secret;
-use crate::resp::{ReplyWriter, Request};
+use crate::resp::{Proto, ReplyWriter, Request};
 
 /// One command to answer, with all it may look at and change.
 #[derive(Debug)]
@@ -201,6 +201,11 @@ pub fn database(arg: &[u8], databases: Databases) -> Result<u32, &'static str> {
 /// The database that `request`, a SELECT, asks for, if there is such a one.
 pub fn selected(request: &Request, databases: Databases) -> Option<u32> {
     connection::database(request.arg(1), databases).ok()
+}
+
+/// The protocol version that `request`, a HELLO, asks for and will get.
+pub fn greeted(request: &Request, settings: &LocalSettings) -> Option<Proto> {
+    auth::greeted(request, settings)
 }
 
 /// `arg` as an integer, if it is one in Redis's eyes: without a plus sign, leading zeros or spaces.

@@ -13,9 +13,9 @@ use super::client::Queued;
 use super::dispatch::Step;
 use super::monitor::Shown;
 use super::{Mode, Pending, Session, blocking, local, pause, rescue, split};
-use crate::command::{CommandSpec, Flags, Handling, KeyError, SplitKind};
+use crate::command::{CommandSpec, Flags, Handling, KeyError, Sort, SplitKind};
 use crate::metrics::Counter;
-use crate::resp::{Request, error_reply};
+use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::ShardId;
 use crate::txn::compute::Spread;
@@ -31,6 +31,8 @@ pub(super) struct Queue {
     spoiled: bool,
     /// The database that the next command is queued for.
     db: u32,
+    /// The protocol version that its reply will be in.
+    proto: Proto,
     /// What was queued while somebody watched.
     shown: Vec<Shown>,
 }
@@ -45,6 +47,8 @@ enum Element {
     Split(split::Plan),
     /// For several, and computed where copies of all keys are.
     Spread(Spread),
+    /// HELLO that changes the protocol version: of the replies behind it too, so a server has to hear of it as well.
+    Greeting(Pending),
     /// UNWATCH, which comes too late to change anything.
     Unwatch,
     /// Its arguments are wrong in a way that shows when EXEC comes: the error in its place.
@@ -55,7 +59,7 @@ impl Queue {
     /// Whether one of its commands counts as a write for CLIENT PAUSE.
     pub(super) fn may_replicate(&self) -> bool {
         self.elements.iter().any(|element| match element {
-            Element::Local(pending) => pause::may_replicate(pending.spec),
+            Element::Local(pending) | Element::Greeting(pending) => pause::may_replicate(pending.spec),
             Element::Single(routed) => pause::may_replicate(routed.spec),
             Element::Split(plan) => plan.writes(),
             Element::Spread(spread) => spread.writes(),
@@ -63,20 +67,27 @@ impl Queue {
         })
     }
 
-    fn new(db: u32) -> Self {
-        Self { elements: Vec::new(), bytes: 0, spoiled: false, db, shown: Vec::new() }
+    fn new(db: u32, proto: Proto) -> Self {
+        Self { elements: Vec::new(), bytes: 0, spoiled: false, db, proto, shown: Vec::new() }
     }
 
     /// What EXEC would carry out.
     pub(super) fn commands(&self) -> impl Iterator<Item = (&'static CommandSpec, &Request)> {
         self.elements.iter().flat_map(|element| {
             let other = match element {
-                Element::Local(pending) => Some((pending.spec, &pending.request)),
+                Element::Local(pending) | Element::Greeting(pending) => Some((pending.spec, &pending.request)),
                 Element::Spread(spread) => Some((spread.spec, &spread.request)),
                 Element::Single(_) | Element::Split(_) | Element::Unwatch | Element::Wrong(_) => None,
             };
             other.into_iter().chain(element.commands().iter().map(|command| (command.spec, &command.request)))
         })
+    }
+
+    /// Whether no participant can carry out its part for itself.
+    fn is_computed(&self) -> bool {
+        let any = |is: fn(&Element) -> bool| self.elements.iter().any(is);
+        any(|element| matches!(element, Element::Spread(_)))
+            || (any(|element| matches!(element, Element::Greeting(_))) && any(|element| !element.commands().is_empty()))
     }
 
     /// The database that the next command is queued for.
@@ -125,7 +136,7 @@ impl Session {
         if matches!(self.mode, Mode::Multi(_)) {
             return self.refuse(error_reply::NESTED_MULTI);
         }
-        self.mode = Mode::Multi(Queue::new(self.client.profile.db));
+        self.mode = Mode::Multi(Queue::new(self.client.profile.db, self.client.proto()));
         self.client.profile.queued = Some(Queued { commands: 0, bytes: 0 });
         self.ok()
     }
@@ -164,7 +175,7 @@ impl Session {
     fn element(&mut self, pending: Pending) -> Result<Element, String> {
         let Mode::Multi(queue) = &mut self.mode else { return Err(error_reply::EXEC_WITHOUT_MULTI.to_owned()) };
         let Pending { spec, request } = &pending;
-        let limits = &self.context.config.transactions;
+        let (limits, settings) = (&self.context.config.transactions, &self.context.settings);
         queue.bytes += request.bytes().len();
         if queue.elements.len() >= limits.queue_commands_max {
             return Err(error_reply::queue_limit("queue_commands_max", limits.queue_commands_max));
@@ -180,7 +191,13 @@ impl Session {
             Handling::Everywhere if spec.is_write() => return Err(error_reply::everywhere_in_multi(spec.name)),
             Handling::Local | Handling::PubSub | Handling::AnyShard | Handling::Everywhere | Handling::Keyspace(_) => {
                 if spec.name == "select" {
-                    queue.db = local::selected(request, self.context.settings.databases).unwrap_or(queue.db);
+                    queue.db = local::selected(request, settings.databases).unwrap_or(queue.db);
+                }
+                if spec.name == "hello"
+                    && let Some(proto) = local::greeted(request, settings).filter(|proto| *proto != queue.proto)
+                {
+                    queue.proto = proto;
+                    return Ok(Element::Greeting(pending));
                 }
                 if spec.name == "monitor" {
                     return Ok(Element::Wrong(error_reply::MONITOR_IN_TRANSACTION.to_owned()));
@@ -206,6 +223,10 @@ impl Session {
                 Ok(spread) => Ok(Element::Spread(spread)),
                 // What is wrong with its arguments a server says when it runs it.
                 Err(text) => Ok(Element::Wrong(text)),
+            },
+            (Err(RouteError::Keys(KeyError::Pattern | KeyError::Get)), _) => match Sort::parse(spec, request) {
+                Ok(_) => self.context.spread_sort(spec, request, queue.db).map(Element::Spread),
+                Err(text) => Ok(Element::Wrong(text.to_owned())),
             },
             (Err(RouteError::Keys(error)), _) if rescue::is_the_shards_to_tell(error) => {
                 let routed = route::anywhere(&map, spec, request.clone());
@@ -236,7 +257,7 @@ impl Session {
             return false;
         }
         let habit = watch.as_ref().map(|watch| context.engine.habit(watch, queue.elements.iter().flat_map(Element::written)));
-        let executed = if queue.elements.iter().any(|element| matches!(element, Element::Spread(_))) {
+        let executed = if queue.is_computed() {
             let commands = queue.elements.iter().flat_map(Element::spread).collect();
             context.compute(commands, watch, self.client.proto()).await
         } else {
@@ -291,6 +312,11 @@ impl Session {
                     // Nothing that may wait is queued as local.
                     Box::pin(self.carry_out_now(pending)).await;
                 }
+                Element::Greeting(pending) => {
+                    // The server's answer tells of itself.
+                    let _ = replies.next();
+                    Box::pin(self.carry_out_now(pending)).await;
+                }
                 Element::Unwatch => self.reply(|reply| reply.simple("OK")),
                 Element::Wrong(text) => self.reply(|reply| reply.error(&text)),
                 Element::Single(_) | Element::Spread(_) => {
@@ -310,7 +336,7 @@ impl Element {
         match self {
             Self::Single(command) => std::slice::from_ref(command),
             Self::Split(plan) => &plan.commands,
-            Self::Local(_) | Self::Unwatch | Self::Wrong(_) | Self::Spread(_) => &[],
+            Self::Local(_) | Self::Greeting(_) | Self::Unwatch | Self::Wrong(_) | Self::Spread(_) => &[],
         }
     }
 
@@ -334,6 +360,7 @@ impl Element {
     fn spread(&self) -> Vec<Spread> {
         match self {
             Self::Spread(spread) => vec![spread.clone()],
+            Self::Greeting(Pending { spec, request }) => vec![Spread::hello(request, spec)],
             other => other.commands().iter().cloned().map(Spread::from).collect(),
         }
     }

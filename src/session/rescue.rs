@@ -65,9 +65,7 @@ pub(super) fn route(error: &RouteError, spec: &CommandSpec) -> String {
     match error {
         RouteError::Unowned => error_reply::CLUSTERDOWN_SLOT.to_owned(),
         RouteError::Internal => error_reply::INTERNAL_KEY.to_owned(),
-        RouteError::Keys(KeyError::Pattern | KeyError::Get) => {
-            error_reply::not_supported(&format!("{} BY and GET in a transaction", spec.name))
-        }
+        RouteError::Keys(KeyError::Pattern | KeyError::Get) => error_reply::not_supported(&format!("{} BY and GET", spec.name)),
         RouteError::Keys(KeyError::OtherDatabase) => error_reply::not_supported(&format!("{} to another database", spec.name)),
         RouteError::Keys(KeyError::NotAnInteger | KeyError::OutOfRange | KeyError::Syntax) => error_reply::SYNTAX.to_owned(),
     }

@@ -61,7 +61,7 @@ impl Session {
     async fn held_script(&mut self, mut routed: Routed, held: &Held) {
         let context = Rc::clone(&self.context);
         let declared = routed.keys.len();
-        let limit = match context.config.transactions.multi_key {
+        let limit = match context.config.transactions.multi_key.scripts {
             MultiKey::Reject => 0,
             MultiKey::Atomic | MultiKey::Split => context.config.transactions.undeclared_keys_max,
         };

@@ -1,6 +1,6 @@
 //! XREAD and XREADGROUP over streams of several participants.
 //!
-//! XREAD is one snapshot. XREADGROUP is carried out at each participant for itself: what it delivers from one stream does not
+//! XREAD is one snapshot, or split if the configuration says so. XREADGROUP is carried out at each participant for itself: what it delivers from one stream does not
 //! depend on another, so nobody can tell from the replies. If one participant refuses, what others delivered is handed over, for it
 //! already counts as delivered; the refusal is the reply only if there is nothing else.
 
@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::Context;
 use crate::command::{CommandSpec, KeyRef, Keys};
+use crate::config::MultiKey;
 use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
 use crate::route::{Place, Routed};
 use crate::txn::ExecError;
@@ -22,9 +23,10 @@ impl Context {
         proto: Proto,
     ) -> Result<Bytes, ExecError> {
         let commands = divide(spec, request, keys).ok_or_else(|| ExecError::Rejected(error_reply::SYNTAX.to_owned()))?;
-        let replies = match spec.is_write() {
-            true => self.engine.scatter(commands, proto).await?,
-            false => self.engine.snapshot(commands, proto).await?,
+        let replies = match self.multi_key(spec) {
+            MultiKey::Reject => return Err(ExecError::Rejected(error_reply::CROSSSLOT.to_owned())),
+            MultiKey::Atomic if !spec.is_write() => self.engine.snapshot(commands, proto).await?,
+            MultiKey::Atomic | MultiKey::Split => self.engine.scatter(commands, proto).await?,
         };
         Ok(merge(request, keys, &replies, proto))
     }

@@ -26,7 +26,7 @@ struct Transfer {
 impl Context {
     /// Moves an element as `request` (LMOVE or RPOPLPUSH) says, whose `keys` are on different places. The reply, a whole frame.
     pub(super) async fn transfer(&self, request: &Request, keys: &[(KeyRef, Place)], proto: Proto) -> Result<Bytes, ExecError> {
-        if self.config.transactions.multi_key == MultiKey::Reject {
+        if self.config.transactions.multi_key.computed == MultiKey::Reject {
             return Err(ExecError::Rejected(error_reply::CROSSSLOT.to_owned()));
         }
         let transfer = Transfer::of(request, keys).ok_or_else(|| ExecError::Rejected(error_reply::SYNTAX.to_owned()))?;

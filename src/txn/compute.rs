@@ -14,7 +14,8 @@
 //! survives. Since the server itself computes, replies, errors and encodings are its own; of the names in a reply the client sees its own.
 //! `home` puts that MULTI together and reads what came of it; [`shim`] shows a script its clients' names of the keys, and keeps it to them.
 //!
-//! `sort` is apart from that: SORT with patterns has keys that nobody names, and no server of a cluster computes it.
+//! `sort` is apart from that: SORT with patterns has keys that nobody names, and no server of a cluster computes it. Inside of a transaction
+//! `steps` makes of it what a server can compute.
 //!
 //! # What it costs
 //!
@@ -24,6 +25,7 @@
 mod home;
 pub mod shim;
 mod sort;
+mod steps;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,6 +35,7 @@ use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use self::home::{Image, Item, Worked};
+use self::steps::Steps;
 use super::attempt::Redirect;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
@@ -86,6 +89,14 @@ impl Spread {
     }
 }
 
+impl Spread {
+    /// A change of the protocol version, for the replies to the commands behind it.
+    pub fn hello(request: &Request, spec: &'static CommandSpec) -> Self {
+        // Without credentials, which are weft's.
+        Self { spec, request: Request::new(&[b"HELLO", request.arg(1)]), db: 0, keys: Vec::new(), source: None, hidden: 0 }
+    }
+}
+
 impl From<Routed> for Spread {
     fn from(routed: Routed) -> Self {
         let keys = routed.keys.iter().map(|key| (*key, routed.place)).collect();
@@ -100,6 +111,8 @@ enum Round<T> {
     Broken,
     /// A slot is on its way, or a connection was lost: nothing was applied.
     Again,
+    /// It has shown what else has to be done: nothing was applied.
+    More,
 }
 
 /// `$try?` for rounds: goes on with what is done.
@@ -109,6 +122,7 @@ macro_rules! done {
             Round::Done(value) => value,
             Round::Broken => return Ok(Round::Broken),
             Round::Again => return Ok(Round::Again),
+            Round::More => return Ok(Round::More),
         }
     };
 }
@@ -120,30 +134,45 @@ impl Engine {
     /// See [`ExecError`].
     pub async fn compute(self: &Rc<Self>, commands: Vec<Spread>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
         let (start, watching) = (Instant::now(), watch.is_some());
-        let writes = watching || commands.iter().any(Spread::writes);
-        let items = items(&commands);
-        let _turn = if writes { Some(self.place_among_computing(items.iter().map(|item| item.place)).await?) } else { None };
-        let (mut watch, mut tries) = (watch, 0);
+        let mut steps = Steps::of(commands)?;
+        let writes = watching || steps.write();
+        let (mut watch, mut turn, mut tries, mut rounds) = (watch, None, 0, 0);
         loop {
-            let round = match writes {
-                true => self.compute_watching(&commands, items.clone(), watch.take(), tries, proto).await,
-                false => self.compute_reading(&commands, items.clone(), tries, proto).await,
+            let commands = steps.commands(self)?;
+            let items = items(&commands);
+            if writes && turn.is_none() {
+                turn = Some(self.place_among_computing(items.iter().map(|item| item.place)).await?);
+            }
+            // Without keys there is nothing to watch.
+            let round = match watching || (writes && !items.is_empty()) {
+                true => self.compute_watching(&mut steps, &commands, items, &mut watch, tries, proto).await,
+                false => self.compute_reading(&mut steps, &commands, items, tries, proto).await,
             };
-            match round? {
+            match round.map_err(|error| steps.own_error(error))? {
                 Round::Done(replies) => return Ok(Executed::Replies(replies)),
+                // There may be more to watch.
+                Round::More => turn = None,
                 // The client's own watches are used up.
                 Round::Broken | Round::Again if watching => return Ok(Executed::WatchBroken),
                 // The next round stands in line.
-                Round::Broken => {}
-                Round::Again => self.pause(tries).await,
+                Round::Broken => self.count_again(&mut tries),
+                Round::Again => {
+                    self.pause(tries).await;
+                    self.count_again(&mut tries);
+                }
             }
-            self.counts.count(Counter::ComputeAgain);
-            if start.elapsed() >= self.config.lock_wait_timeout {
+            watch = watch.filter(|_| watching);
+            rounds += 1;
+            if rounds > steps.rounds_owed() && start.elapsed() >= self.config.lock_wait_timeout {
                 self.counts.count(Counter::LockTimeouts);
                 return Err(ExecError::LockWait);
             }
-            tries += 1;
         }
+    }
+
+    fn count_again(&self, tries: &mut u32) {
+        self.counts.count(Counter::ComputeAgain);
+        *tries += 1;
     }
 
     /// Waits until there are connections enough to watch at all `wanted` places. Each who computes holds one for each participant; those who
@@ -174,6 +203,7 @@ impl Engine {
 
     async fn compute_reading(
         self: &Rc<Self>,
+        steps: &mut Steps,
         commands: &[Spread],
         mut items: Vec<Item>,
         tries: u32,
@@ -183,14 +213,15 @@ impl Engine {
         fill(&mut items, &replies)?;
         self.within_bounds(items.iter().filter_map(|item| item.copy.as_ref()))?;
         let worked = done!(self.work(commands, &items, tries, proto).await);
-        Ok(Round::Done(worked.replies))
+        Ok(steps.replies(self, &worked.replies, proto)?.map_or(Round::More, Round::Done))
     }
 
     async fn compute_watching(
         self: &Rc<Self>,
+        steps: &mut Steps,
         commands: &[Spread],
         mut items: Vec<Item>,
-        mut watch: Option<Watch>,
+        watch: &mut Option<Watch>,
         tries: u32,
         proto: Proto,
     ) -> Result<Round<Vec<Bytes>>, ExecError> {
@@ -198,17 +229,18 @@ impl Engine {
         items.iter().for_each(|item| places.entry(item.place).or_default().push(item.key.clone()));
         let mut habit = self.habit_of_writing(items.iter().filter(|item| item.write).map(|item| (&item.place, &item.key[..])));
         habit.set_broken(tries > 0);
-        self.watch(&mut watch, places.into_iter().collect(), &habit, proto).await?;
+        self.watch(watch, places.into_iter().collect(), &habit, proto).await?;
         let replies = done!(self.read_watched(&reads(&items)?).await);
         fill(&mut items, &replies)?;
         self.within_bounds(items.iter().filter_map(|item| item.copy.as_ref()))?;
         let worked = done!(self.work(commands, &items, tries, proto).await);
+        let Some(replies) = steps.replies(self, &worked.replies, proto)? else { return Ok(Round::More) };
         self.within_bounds(worked.after.iter().flatten().flatten())?;
         let staged = stage(commands, &items, &worked)?;
-        match self.exec(staged, watch, proto).await? {
+        match self.exec(staged, watch.take(), proto).await? {
             Executed::WatchBroken => Ok(Round::Broken),
             Executed::Replies(applied) => match applied.into_iter().find(|reply| reply.first() == Some(&b'-')) {
-                None => Ok(Round::Done(worked.replies)),
+                None => Ok(Round::Done(replies)),
                 Some(error) => {
                     tracing::error!(error = %String::from_utf8_lossy(&error), "a shard did not take over a computed value");
                     Err(ExecError::Rejected(error_reply::COMPUTED_NOT_TAKEN.to_owned()))
@@ -242,6 +274,7 @@ impl Engine {
                 Round::Done(share) => replies.extend(share),
                 Round::Broken => return Ok(Round::Broken),
                 Round::Again => return Ok(Round::Again),
+                Round::More => return Ok(Round::More),
             }
         }
         Ok(Round::Done(in_order(reads.len(), replies.into_iter())))
@@ -249,10 +282,12 @@ impl Engine {
 
     /// Lets the home compute. Any participant may be it: one whose slot is just moving is not asked twice in a row.
     async fn work(&self, commands: &[Spread], items: &[Item], tries: u32, proto: Proto) -> Result<Round<Worked>, ExecError> {
-        let place = home::place(items, tries as usize).ok_or(ExecError::Unreachable)?;
-        let participant = part::participant(&self.upstreams.map(), place).ok_or(ExecError::Unreachable)?;
+        let map = self.upstreams.map();
+        // A script without keys may be all there is.
+        let place = home::place(items, tries as usize).or_else(|| Place::of(&map, 0, b"")).ok_or(ExecError::Unreachable)?;
+        let participant = part::participant(&map, place).ok_or(ExecError::Unreachable)?;
         let node = self.upstreams.primary(place.shard).ok_or(ExecError::Unreachable)?;
-        let script = home::Script::new(&participant, place.db, commands, items);
+        let script = home::Script::new(&participant, place.db, proto, commands, items);
         let replies = match commands.iter().any(Spread::is_script) {
             false => call(&node.shared(place.db, proto), script.requests()).await,
             // What runs for long, or answers what it likes, has a connection of its own; and where one does not end, another would not.

@@ -36,10 +36,19 @@ pub fn watch_and_look() -> &'static Bytes {
     &WATCH_AND_LOOK
 }
 
-static LOOK: LazyLock<Bytes> = LazyLock::new(|| Request::new(&[b"EXISTS", &static_gate()[..]]).bytes().clone());
+/// `EXISTS` of a static shard's gate.
+pub fn exists() -> Request {
+    Request::new(&[b"EXISTS", &static_gate()[..]])
+}
 
-static WATCH_AND_LOOK: LazyLock<Bytes> =
-    LazyLock::new(|| [Request::new(&[b"WATCH", &static_gate()[..]]).bytes(), &LOOK[..]].concat().into());
+/// `WATCH` of a static shard's gate.
+pub fn watch() -> Request {
+    Request::new(&[b"WATCH", &static_gate()[..]])
+}
+
+static LOOK: LazyLock<Bytes> = LazyLock::new(|| exists().bytes().clone());
+
+static WATCH_AND_LOOK: LazyLock<Bytes> = LazyLock::new(|| [watch().bytes(), &LOOK[..]].concat().into());
 
 /// It bears the same name in every database of every static shard.
 fn static_gate() -> Bytes {

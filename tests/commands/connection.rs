@@ -128,7 +128,6 @@ fn unknown_commands_and_wrong_numbers_of_arguments_are_answered_as_by_redis() {
 fn a_command_that_is_refused_says_so_and_the_connection_goes_on() {
     let refused = [
         ("SHUTDOWN", "ERR 'shutdown' is refused by weft: "),
-        ("SWAPDB 0 1", "ERR 'swapdb' is refused by weft: "),
         ("CONFIG REWRITE", "ERR 'config|rewrite' is refused by weft: "),
         ("REPLICAOF NO ONE", "ERR 'replicaof' is refused by weft: "),
         ("SET __weft:x:mine 1", "ERR keys that begin with '__weft:' are reserved for weft"),

@@ -1,6 +1,6 @@
 //! Commands whose keys lie on several shards.
 
-use crate::support::{PATIENCE, Reply, Weft, on_each};
+use crate::support::{Client, PATIENCE, Reply, Weft, on_each};
 
 #[test]
 fn mget_answers_in_the_order_of_its_keys_with_doubles_wrong_types_and_missing_ones() {
@@ -91,5 +91,42 @@ fn several_shards_at_once_are_split_or_refused_where_the_configuration_says_so()
         client.must_err(&format!("MSET {x} 1 {y} 2"), "CROSSSLOT Keys in request don't hash to the same slot");
         client.must_err(&format!("MGET {x} {y}"), "CROSSSLOT");
         client.must_ok(&format!("MSET {x} 1 {{{x}}}b 2"));
+        client.must_err(&format!("XREAD STREAMS {x} {y} 0 0"), "CROSSSLOT");
+    });
+}
+
+#[test]
+fn each_class_of_commands_is_treated_as_the_configuration_says() {
+    on_each(|stage| {
+        let [x, y, z] = stage.keys();
+        for (setting, per_mset, per_del) in [("{deletes: split}", 1, 0), ("{writes: split, deletes: atomic}", 0, 1)] {
+            let weft = Weft::setup(stage.shards()).set("transactions.multi_key", setting).start();
+            let mut client = weft.client();
+            let transactions = |client: &mut Client| {
+                let info = client.call("INFO weft").text().unwrap();
+                let count = info.lines().find_map(|line| line.strip_prefix("txn_two_phase_committed:")).map(str::to_owned);
+                count.unwrap().parse::<u32>().unwrap()
+            };
+            client.must_ok(&format!("MSET {x} 1 {y} 2 {z} 3"));
+            assert_eq!(transactions(&mut client), per_mset, "{setting}");
+            client.must_int(&format!("DEL {x} {y} {z}"), 3);
+            assert_eq!(transactions(&mut client), per_mset + per_del, "{setting}");
+        }
+        let commands = [
+            ("reads", format!("MGET {x} {y}")),
+            ("writes", format!("MSET {x} 1 {y} 2")),
+            ("deletes", format!("UNLINK {y} {z}")),
+            ("computed", format!("RENAME {x} {z}")),
+            ("scripts", format!("EVAL return{{}} 2 {x} {y}")),
+        ];
+        for (class, _) in &commands {
+            let weft = Weft::setup(stage.shards()).set("transactions.multi_key", format!("{{{class}: reject}}")).start();
+            let mut client = weft.client();
+            for (other, command) in &commands {
+                let reply = client.call(command.as_str());
+                let refused = matches!(&reply, Reply::Error(error) if error.starts_with("CROSSSLOT"));
+                assert_eq!(refused, class == other, "{class} is refused: {command} is answered {reply:?}");
+            }
+        }
     });
 }

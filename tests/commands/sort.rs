@@ -52,10 +52,34 @@ fn what_was_sorted_is_stored_on_any_shard() {
 }
 
 #[test]
+fn in_a_transaction_it_sees_and_stores_what_a_server_does() {
+    on_each(|stage| {
+        agree(
+            stage,
+            "MULTI; RPUSH X a b c d; MSET Pw_a 3 Pw_b 1 Pw_c 2 Pd_a A Pd_b B; SORT X BY Pw_*; SET Pw_a 0; \
+             SORT X BY Pw_* DESC GET # GET Pd_*; SORT X BY Pw_* LIMIT 1 2 STORE Y; LRANGE Y 0 -1; SORT X BY nosort GET Pw_* STORE Z; \
+             SORT Z DESC; SORT X GET Pd_* ALPHA STORE X; LRANGE X 0 -1; SORT Y BY Pw_* ALPHA STORE Y; EXEC; LRANGE X 0 -1; \
+             LRANGE Y 0 -1; LRANGE Z 0 -1; MULTI; SORT Y BY Pw_* FOO; SORT Y BY; SORT_RO Y BY Pw_*; SORT_RO Y BY Pw_* STORE Z; \
+             SORT missing BY Pw_* STORE Z; EXISTS Z; SET Z text; SORT Z BY Pw_*; SORT Z BY Pw_* STORE X; LLEN X; SET Pw_b many; \
+             SORT Y BY Pw_*; SORT Y BY Pw_* STORE X; LLEN X; EXEC; DEL Y; SADD Y 3 1 2; EXPIRE X 100; WATCH Y; MULTI; \
+             SORT Y BY Pd_* GET # STORE X; TTL X; LRANGE X 0 -1; EXEC; WATCH Y; SADD Y 4; MULTI; SORT Y BY Pd_* GET # STORE X; EXEC; \
+             MULTI; SORT_RO Y DESC BY nosort GET Pd_*; SCARD Y; EXEC; MULTI; SORT X GET #; SORT X GET # DESC STORE Z; RENAME Z Y; \
+             SORT Y BY Pd_* DESC LIMIT 0 1; EXEC",
+        );
+    });
+}
+
+#[test]
 fn any_form_of_it_is_answered_as_by_one_server() {
     for seed in 0..8 {
         let lines = random_lines(&mut fastrand::Rng::with_seed(seed));
-        on_each(|stage| agree(stage, &lines));
+        let inside = lines.replacen("; SORT", "; MULTI; SORT", 1) + "; EXEC";
+        on_each(|stage| {
+            agree(stage, &lines);
+            if seed < 2 {
+                agree(stage, &inside);
+            }
+        });
     }
 }
 
@@ -166,9 +190,19 @@ fn a_sort_sees_one_moment_and_stores_one() {
                 scope.spawn(move || {
                     let mut client = weft.client();
                     for turn in 0..20 {
-                        let (sort, stores) = ("SORT source BY w_* GET w_*", turn % 2 == 1);
+                        let (sort, stores, multi) = ("SORT source BY w_* GET w_*", turn % 2 == 1, turn % 4 > 1);
                         let command = if stores { format!("{sort} STORE stored:{destination}") } else { sort.to_owned() };
-                        match client.call(&command) {
+                        if multi {
+                            client.must_ok("MULTI");
+                        }
+                        let reply = match client.call(&command) {
+                            Reply::Simple(_) => match client.call("EXEC") {
+                                Reply::Array(replies) => replies[0].clone(),
+                                other => other,
+                            },
+                            other => other,
+                        };
+                        match reply {
                             Reply::Array(values) => of_one_generation(&values),
                             Reply::Integer(count) => {
                                 assert_eq!(count, ELEMENTS as i64);
@@ -235,9 +269,16 @@ fn it_is_refused_where_it_cannot_be_carried_out() {
         small.client().must_err(&format!("SORT {x} BY nosort GET {p}* STORE {y}"), too_many);
         let reject = Weft::setup(stage.shards()).set("transactions.multi_key", "reject").start();
         reject.client().must_err(&format!("SORT {x} BY {p}*"), "CROSSSLOT");
+        for (weft, destination, error) in [(stage.weft(), "__weft:a", "ERR keys that begin with '__weft:'"), (&reject, &y, "CROSSSLOT")] {
+            let mut client = weft.client();
+            client.must_ok("MULTI");
+            client.must_err(&format!("SORT {x} BY {p}* STORE {destination}"), error);
+            client.must_err("EXEC", "EXECABORT");
+        }
+        let mut client = small.client();
         client.must_ok("MULTI");
-        client.must_err(&format!("SORT {x} BY {p}*"), "ERR");
-        client.must_err("EXEC", "EXECABORT");
+        client.must_reply(&format!("SORT {x} BY nosort GET {p}*"), Reply::Simple("QUEUED".into()));
+        client.must_err("EXEC", too_many);
     });
 }
 

@@ -1,6 +1,6 @@
 //! Transactions byte for byte: most of these run beside a server that weft does not know, whose every reply must be the same.
 
-use crate::support::on_each;
+use crate::support::{Reply, on_each};
 
 #[test]
 fn exec_of_nothing_is_an_empty_array() {
@@ -36,6 +36,54 @@ fn commands_about_the_connection_are_queued_and_answered_in_their_place() {
             "MULTI; PING; PING hello; SET X 1; ECHO there; CLIENT SETNAME me; CLIENT GETNAME; INCR Y; PING a b; CLIENT NO-EVICT \
              on; EXEC; CLIENT GETNAME; MULTI; CLIENT SETNAME you; DISCARD; CLIENT GETNAME",
         );
+    });
+}
+
+#[test]
+fn replies_behind_a_hello_are_in_its_protocol() {
+    on_each(|stage| {
+        let [x, y, z] = stage.keys();
+        let mut client = stage.client();
+        client.must_int(&format!("HSET {x} f v"), 1);
+        client.must_int(&format!("ZADD {y} 1 a"), 1);
+        let greeting = |reply: &Reply, proto: i64| {
+            let words = match reply {
+                Reply::Array(words) => words.clone(),
+                Reply::Map(pairs) => pairs.iter().flat_map(|(key, value)| [key.clone(), value.clone()]).collect(),
+                other => panic!("{other:?}"),
+            };
+            assert!(words.windows(2).any(|pair| pair == ["proto".into(), Reply::Integer(proto)]), "{words:?}");
+        };
+        let flat = || Reply::array(["f", "v"]);
+        let map = || Reply::Map(vec![("f".into(), "v".into())]);
+        let scores = Reply::Array(vec![Reply::Array(vec!["a".into(), Reply::Double("1".into())])]);
+        let queue = format!(
+            "MULTI;HGETALL {x};HELLO 3;HGETALL {x};ZRANGE {y} 0 -1 WITHSCORES;MGET {z} {x};SET {z} 1;HELLO 4;HELLO 3 AUTH nobody x;EVAL return{{}} 0;\
+             HELLO 2;ZRANGE {y} 0 -1 WITHSCORES;HELLO 3"
+        );
+        queue.split(';').for_each(|command| drop(client.call(command)));
+        let Reply::Array(replies) = client.call("EXEC") else { panic!("EXEC has no array") };
+        let [before, hello3, after, ranked, values, set, no4, nobody, script, hello2, flat_again, last] = &replies[..] else {
+            panic!("{replies:?}")
+        };
+        assert_eq!([before, after, ranked, set], [&flat(), &map(), &scores, &Reply::ok()]);
+        assert_eq!(
+            [values, script, flat_again],
+            [&Reply::Array(vec![Reply::Nil, Reply::Nil]), &Reply::Array(vec![]), &Reply::array(["a", "1"])]
+        );
+        assert!(
+            matches!((no4, nobody), (Reply::Error(no4), Reply::Error(nobody)) if no4.starts_with("NOPROTO") && nobody.starts_with("WRONGPASS"))
+        );
+        [(hello3, 3), (hello2, 2), (last, 3)].into_iter().for_each(|(reply, proto)| greeting(reply, proto));
+        client.must_reply(&format!("HGETALL {x}"), map());
+        client.must_ok("MULTI");
+        drop(client.call("HELLO 2"));
+        client.must_ok("DISCARD");
+        client.must_reply(&format!("HGETALL {x}"), map());
+        // Nothing but scripts without keys, which have no place of their own.
+        ["MULTI", "HELLO 2", "EVAL return{} 0"].into_iter().for_each(|command| drop(client.call(command)));
+        assert!(matches!(client.call("EXEC"), Reply::Array(replies) if replies.len() == 2 && replies[1] == Reply::Array(vec![])));
+        client.must_reply(&format!("HGETALL {x}"), flat());
     });
 }
 

@@ -49,6 +49,12 @@ pub(super) fn hello(mut call: Call<'_>) -> LocalOutcome {
     greet(call)
 }
 
+/// The protocol version that `request`, a HELLO of a client that has authenticated, asks for and will get.
+pub(super) fn greeted(request: &Request, settings: &LocalSettings) -> Option<Proto> {
+    let hello = Hello::read(request).ok()?;
+    hello.proto.filter(|_| hello.credentials.is_none_or(|(user, password)| is_known(settings, user, password)))
+}
+
 /// Says who answers. Clients look for `server` and `version` to learn what they may send, so these are the shards'.
 fn greet(mut call: Call<'_>) -> LocalOutcome {
     let version = call.context.redis_version;

@@ -10,14 +10,14 @@
 //! ```
 //!
 //! SELECT stands wherever the database changes, and at the end, since the connection is shared. A server that refuses one of them
-//! while they are queued carries out none, so that the database is as it was.
+//! while they are queued carries out none, so that the database is as it was. The same goes for HELLO, which may be among the commands.
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
 use super::{Spread, integer, shim};
 use crate::command::Handling;
-use crate::resp::{Request, Value, elements};
+use crate::resp::{Proto, Request, Value, elements};
 use crate::route::Place;
 use crate::txn::{ExecError, Participant, internal_keys};
 
@@ -107,8 +107,8 @@ enum Role {
 }
 
 impl<'a> Script<'a> {
-    /// `commands` on copies of `items`, at `participant`, whose connection has database `db` selected.
-    pub(super) fn new(participant: &'a Participant, db: u32, commands: &'a [Spread], items: &'a [Item]) -> Self {
+    /// `commands` on copies of `items`, at `participant`, whose connection has database `db` selected and speaks `proto`.
+    pub(super) fn new(participant: &'a Participant, db: u32, proto: Proto, commands: &'a [Spread], items: &'a [Item]) -> Self {
         let mut script = Self { participant, commands, items, requests: vec![Request::new(&["MULTI"])], roles: Vec::new(), db };
         for item in items {
             let Some(Image { payload, expires_ms }) = &item.copy else { continue };
@@ -130,6 +130,9 @@ impl<'a> Script<'a> {
             script.add(item.place.db, Role::Scaffold, &[b"UNLINK", &name[..]]);
         }
         script.select(db);
+        if commands.iter().any(|command| command.spec.name == "hello") {
+            script.push(Role::Scaffold, Request::new(&["HELLO", if proto == Proto::Resp3 { "3" } else { "2" }]));
+        }
         script.requests.push(Request::new(&["EXEC"]));
         script
     }
@@ -261,7 +264,7 @@ mod tests {
         let item = |name: &'static str, copy| Item { place: place(name), key: Bytes::from_static(name.as_bytes()), write: true, copy };
         let items = [item("a", Some(copy)), item("b", None)];
         let participant = Participant::Slot(Slot::of(b"a"));
-        let script = Script::new(&participant, 0, &commands, &items);
+        let script = Script::new(&participant, 0, Proto::Resp2, &commands, &items);
         let names: Vec<_> = script.requests().iter().map(|request| String::from_utf8(request.arg(0).to_vec()).unwrap()).collect();
         assert_eq!(names.join(" "), "MULTI RESTORE RENAME DUMP PEXPIRETIME DUMP PEXPIRETIME UNLINK UNLINK EXEC");
         let renamed = &script.requests()[2];

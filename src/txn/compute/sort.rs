@@ -5,7 +5,7 @@
 //! While nobody interferes that takes two rounds, or three where LIMIT leaves out some of the values.
 //!
 //! What only reads takes a snapshot each time. What stores watches what it reads, as [`compute`](super) does, and those watches guard the
-//! EXEC that stores.
+//! EXEC that stores. Inside of a transaction the same is read and stored on copies: [`steps`](super::steps).
 //!
 //! On a static shard that is known to have all the keys, the server sorts by itself: one shard is all there is, or all patterns have
 //! hash tags. Since nobody knows the names yet, their locks cannot be looked at; the [gate](crate::txn::gate) stands for all of them. While it is
@@ -40,9 +40,10 @@ enum Progress {
 }
 
 /// What one round reads.
-struct Reads {
+#[derive(Default)]
+pub(super) struct Reads {
     /// About the source, then the lookups.
-    commands: Vec<Routed>,
+    pub(super) commands: Vec<Routed>,
     lookups: Vec<Lookup>,
     /// Lookups that come upon weft's own keys: there is nothing, as far as clients are concerned.
     hidden: Vec<Lookup>,
@@ -168,7 +169,7 @@ impl Engine {
     }
 
     /// What makes a list of `values` under `destination`.
-    fn stored(&self, values: &[Option<Bytes>], destination: &Bytes, db: u32) -> Result<Vec<Routed>, ExecError> {
+    pub(super) fn stored(&self, values: &[Option<Bytes>], destination: &Bytes, db: u32) -> Result<Vec<Routed>, ExecError> {
         let mut requests = vec![Request::new(&[b"DEL", &destination[..]])];
         for some in values.chunks(PUSHED_AT_ONCE) {
             let values = some.iter().map(|value| value.as_deref().unwrap_or_default());
@@ -178,7 +179,7 @@ impl Engine {
     }
 
     /// What has to be read when all of `wanted` is.
-    fn reads(&self, sort: &Sort, wanted: &BTreeSet<Lookup>, db: u32) -> Result<Reads, ExecError> {
+    pub(super) fn reads(&self, sort: &Sort, wanted: &BTreeSet<Lookup>, db: u32) -> Result<Reads, ExecError> {
         let (hidden, lookups): (Vec<_>, Vec<_>) = wanted.iter().cloned().partition(|lookup| route::is_internal(&lookup.key));
         let requests = sort.source_requests().into_iter().chain(lookups.iter().map(Lookup::request));
         let commands = requests.map(|request| self.routed(request, db)).collect::<Result<Vec<_>, _>>()?;
@@ -186,8 +187,13 @@ impl Engine {
         Ok(Reads { commands, lookups, hidden })
     }
 
-    /// The answer, or what has to be read for it.
-    fn arranged(&self, sort: &Sort, reads: &Reads, replies: &[Bytes]) -> Result<Result<Vec<Option<Bytes>>, Vec<Lookup>>, ExecError> {
+    /// The answer, or what has to be read for it. An error that is the answer is [`ExecError::Refused`].
+    pub(super) fn arranged(
+        &self,
+        sort: &Sort,
+        reads: &Reads,
+        replies: &[Bytes],
+    ) -> Result<Result<Vec<Option<Bytes>>, Vec<Lookup>>, ExecError> {
         self.within_bytes(replies.iter().map(Bytes::len))?;
         let (about_source, values) = replies.split_at(replies.len().saturating_sub(reads.lookups.len()));
         let source = sort.source(about_source).map_err(ExecError::Refused)?;
@@ -198,7 +204,7 @@ impl Engine {
         match sort.arrange(source, &known) {
             Arranged::Done(values) => Ok(Ok(values)),
             Arranged::Wanting(lookups) => Ok(Err(lookups)),
-            Arranged::NotNumbers => Err(ExecError::Rejected(error_reply::SCORES.to_owned())),
+            Arranged::NotNumbers => Err(ExecError::Refused(Bytes::from(format!("-{}\r\n", error_reply::SCORES)))),
         }
     }
 
@@ -228,7 +234,7 @@ fn value(reply: &Bytes) -> Result<Option<Bytes>, ExecError> {
     }
 }
 
-fn array(values: &[Option<Bytes>], proto: Proto) -> Bytes {
+pub(super) fn array(values: &[Option<Bytes>], proto: Proto) -> Bytes {
     let mut out = BytesMut::new();
     let mut reply = ReplyWriter::new(&mut out, proto);
     reply.array(values.len());
@@ -246,7 +252,7 @@ const ROUNDS_OWED: u32 = 2;
 
 /// How many keys may be read at one participant for STORE, all on one connection: watching them takes a server as long as the square
 /// of their number, by then a good part of a second.
-const STORE_KEYS_MAX: usize = 8192;
+pub(super) const STORE_KEYS_MAX: usize = 8192;
 
 /// Few enough for a script.
 const PUSHED_AT_ONCE: usize = 4096;
