@@ -25,7 +25,7 @@ use crate::config::MultiKey;
 use crate::resp::{Proto, Request};
 use crate::route::{self, Place, Route, Routed};
 use crate::txn::ExecError;
-use crate::txn::compute::shim::{self, Held};
+use crate::txn::compute::shim::{self, Held, Token};
 
 impl Session {
     /// Carries out a script.
@@ -66,9 +66,9 @@ impl Session {
             MultiKey::Atomic | MultiKey::Split => context.config.transactions.undeclared_keys_max,
         };
         loop {
-            let hidden = routed.keys.len() - declared;
-            let (reply, undeclared) = match self.run_held(&routed, held, hidden).await {
-                Ok(reply) => held.read(&reply),
+            let (hidden, token) = (routed.keys.len() - declared, Token::random());
+            let (reply, undeclared) = match self.run_held(&routed, held, hidden, token).await {
+                Ok(reply) => held.read(&reply, token),
                 Err(error) => return self.deliver(Err(error)),
             };
             let Some(key) = undeclared.filter(|key| hidden < limit && !route::is_internal(key)) else {
@@ -95,29 +95,28 @@ impl Session {
     }
 
     /// The reply of a held script. Whether its shard knows it the shard tells in the same step.
-    async fn run_held(&self, routed: &Routed, held: &Held, hidden: usize) -> Result<Bytes, ExecError> {
+    async fn run_held(&self, routed: &Routed, held: &Held, hidden: usize, token: Token) -> Result<Bytes, ExecError> {
         let (engine, proto, strict) = (&self.context.engine, self.client.proto(), self.context.is_strict());
         let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
         // Alone, without keys, it needs no transaction, which a server that is out of memory would refuse.
         if !routed.keys.is_empty() {
             let exists = Request::new(&["SCRIPT", "EXISTS", held.digest()]);
             let look = rerouted(routed.place, exists).ok_or(ExecError::Unreachable)?;
-            let replies = engine.batch(&[look, as_held(routed, held, hidden, false)?], proto).await?;
+            let replies = engine.batch(&[look, as_held(routed, held, hidden, false, token)?], proto).await?;
             if let [found, reply] = &replies[..]
                 && found.as_ref() != b"*1\r\n:0\r\n"
             {
                 return Ok(reply.clone());
             }
         }
-        engine.single(as_held(routed, held, hidden, true)?, proto, strict).await
+        engine.single(as_held(routed, held, hidden, true, token)?, proto, strict).await
     }
 
     /// Puts `commands`, of a transaction, into the form that the shards are to have them in, and sees to it that the scripts which they call by
     /// digest are where they call them: once the transaction is carried out it is too late, NOSCRIPT would be one of the replies, and its
     /// neighbours would have run.
     pub(super) async fn bring_scripts(&self, commands: &mut [Routed]) -> Result<Brought, ExecError> {
-        let mut brought = Vec::new();
-        let mut reloaded = Vec::new();
+        let (mut brought, mut reloaded, token) = (Vec::new(), Vec::new(), Token::random());
         for command in commands.iter_mut().filter(|command| command.is_script()) {
             let by_text = matches!(command.spec.name, "eval" | "eval_ro");
             match self.context.scripts.called(command.spec.name, &command.request) {
@@ -125,7 +124,7 @@ impl Session {
                 Called::AsItIs => {}
                 Called::Unknown => *command = as_unknown(command.clone()),
                 Called::Held(held) => {
-                    *command = as_held(command, &held, 0, by_text)?;
+                    *command = as_held(command, &held, 0, by_text, token)?;
                     brought.push((command.clone(), held));
                 }
             }
@@ -138,7 +137,7 @@ impl Session {
         by_digest.dedup_by_key(|(command, held)| (command.place, held.digest()));
         let loads = by_digest.iter().map(|(command, held)| self.load_script(command.place, held.digest().as_bytes(), held.text()));
         join_all(loads).await;
-        Ok(Brought(brought.into_iter().map(|(_, held)| held).collect()))
+        Ok(Brought { held: brought.into_iter().map(|(_, held)| held).collect(), token })
     }
 }
 
@@ -147,27 +146,30 @@ pub(super) fn is_loaded_by(reply: &[u8]) -> bool {
     !reply.starts_with(b"-ERR Error compiling script")
 }
 
-/// The scripts among the commands of a transaction that are held, in their order.
-pub(super) struct Brought(Vec<Arc<Held>>);
+/// The scripts among the commands of a transaction that are held, in their order, and what their refusals bear.
+pub(super) struct Brought {
+    held: Vec<Arc<Held>>,
+    token: Token,
+}
 
 impl Brought {
     /// Puts `replies`, those of `commands` in the form that they were brought in, into the form that the client is to have.
     pub(super) fn read(&self, commands: &[Routed], replies: &mut [Bytes]) {
-        let mut held = self.0.iter().peekable();
+        let mut held = self.held.iter().peekable();
         for (command, reply) in commands.iter().zip(replies) {
             let name = |held: &&Arc<Held>| [held.digest().as_bytes(), held.text()].contains(&command.request.arg(1));
             if command.is_script()
                 && let Some(held) = held.next_if(name)
             {
-                *reply = held.read(reply).0;
+                *reply = held.read(reply, self.token).0;
             }
         }
     }
 }
 
 /// `routed`, a call of a script, as a held one.
-fn as_held(routed: &Routed, held: &Held, hidden: usize, by_text: bool) -> Result<Routed, ExecError> {
-    let request = held.request(&routed.request, routed.keys.len(), hidden, by_text);
+fn as_held(routed: &Routed, held: &Held, hidden: usize, by_text: bool, token: Token) -> Result<Routed, ExecError> {
+    let request = held.request(&routed.request, routed.keys.len(), hidden, by_text, token);
     let command = rerouted(routed.place, request).ok_or(ExecError::Unreachable)?;
     Ok(Routed { keys: routed.keys.clone(), ..command })
 }

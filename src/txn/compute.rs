@@ -271,11 +271,7 @@ impl Engine {
             self.follow(redirect, 0).await;
             return Ok(Round::Again);
         }
-        let worked = script.read(&replies)?;
-        match shim::final_error(commands, &worked.replies) {
-            Some(error) => Err(error),
-            None => Ok(Round::Done(worked)),
-        }
+        script.read(&replies).map(Round::Done)
     }
 
     fn within_bounds<'a>(&self, copies: impl Iterator<Item = &'a Image>) -> Result<(), ExecError> {

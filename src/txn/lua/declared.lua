@@ -1,5 +1,5 @@
 -- The script runs where its keys are, on the keys themselves: on those that it declares, and on those of their groups, which are there
--- too. ARGV arrives as the number of hidden keys and the clients' arguments. `affinity` says what a group is.
+-- too. ARGV arrives as what is weft's, in one, and the clients' arguments. `affinity` says what a group is.
 local patterns, declared, groups, clients, prefix, stays, shift = { @patterns@ }, {}, {}, {}, '', true, 1
 local function group_of(name)
   for index = 1, #patterns do
