@@ -280,6 +280,8 @@ pub const SCRIPT_KEY_TAG: &str = "CROSSSLOT a script cannot use '%s', which it d
 pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
 /// A script calls the command `%s`, which is about whole databases or moves a key to another.
 pub const SCRIPT_COMMAND_HERE: &str = "CROSSSLOT a script cannot call '%s', which reaches beyond its keys and this shard";
+/// SCRIPT KILL while a function runs.
+pub const BUSY_FUNCTION: &str = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
 /// What a server says of a script that SCRIPT KILL has ended.
 pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
 /// A client names a key of weft's own.
@@ -303,19 +305,6 @@ pub fn refused(name: &str, reason: &str) -> String {
 /// A command whose keys are on several shards, where weft cannot yet carry it out.
 pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
-}
-
-/// A function whose keys are on several shards: its code is a library's, which is the shards' own and cannot be told to use copies.
-pub fn function_over_shards(name: &str) -> String {
-    format!("CROSSSLOT '{name}' over keys of several shards is refused by weft: only a script's text can be run elsewhere than at its keys")
-}
-
-/// A function in a transaction that has to be computed in one place, away from its keys.
-pub fn function_in_computed(name: &str) -> String {
-    format!(
-        "CROSSSLOT '{name}' cannot be in one transaction with a command over keys of several shards, such as RENAME or SUNIONSTORE; nothing \
-         was applied"
-    )
 }
 
 /// A command that changes all shards, queued after MULTI.

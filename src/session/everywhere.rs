@@ -51,6 +51,8 @@ impl Session {
         let replies = match spec.name {
             _ if spec.flags.contains(Flags::BLOCKING) => self.acknowledged(&request).await,
             "save" => self.saved().await,
+            "function|stats" => context.function_stats(&request, proto).await,
+            "script|kill" | "function|kill" => context.kill(spec, proto).await,
             _ => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {

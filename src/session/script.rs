@@ -3,7 +3,8 @@
 //! Before a cluster, or a single server, they run there as they are. Before several static shards one that may make up names of keys is
 //! held to its own ([`shim`]): it goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
 //! know it by their own digest all the while. That needs the text. So an EVALSHA of one that this process has never seen is answered NOSCRIPT, as by
-//! a server that has not, even if shards have it.
+//! a server that has not, even if shards have it. A function becomes a script ([`source`]), of the text that its shard is
+//! asked for with each call.
 //!
 //! A script that is refused a key before it has written anything is run again with that key, at most `undeclared_keys_max` times. If the key has
 //! a group, it runs where that is, as long as all keys are at one place: the others will be of the group. If it has none, or if they are
@@ -16,26 +17,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use super::Session;
 use super::blocking;
 use super::everywhere::Called;
 use super::rescue;
-use crate::command;
+use super::{Context, Session};
+use crate::command::{self, CommandSpec};
 use crate::config::MultiKey;
-use crate::resp::{Proto, Request};
+use crate::resp::{Proto, Request, Value};
 use crate::route::{self, Place, Route, Routed};
+use crate::topology::ShardId;
 use crate::txn::ExecError;
 use crate::txn::compute::shim::{self, Held, Token};
+use crate::txn::compute::source::{self, Source};
 
 impl Session {
     /// Carries out a script.
     pub(super) async fn script_alone(&mut self, routed: Routed) {
         let context = Rc::clone(&self.context);
-        let called = context.scripts.called(routed.spec.name, &routed.request);
-        let result = match &called {
-            Called::Held(held) => return self.held_script(routed, held).await,
-            Called::AsItIs => self.script(routed.clone()).await,
-            Called::Unknown => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
+        let result = match context.called(&routed).await {
+            Ok(Called::Held(held)) => return self.held_script(routed, &held).await,
+            Ok(Called::AsItIs) => self.script(routed.clone()).await,
+            Ok(Called::Unknown) => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
+            Err(error) => Err(error),
         };
         context.serve(blocking::brought(&routed)).await;
         self.deliver(result);
@@ -45,7 +48,7 @@ impl Session {
     /// asked: a script may answer what it likes.
     async fn script(&self, routed: Routed) -> Result<Bytes, ExecError> {
         let (engine, proto, strict) = (&self.context.engine, self.client.proto(), self.context.is_strict());
-        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
+        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty(), None);
         let result = engine.single(routed.clone(), proto, strict).await;
         match &result {
             Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,
@@ -97,7 +100,8 @@ impl Session {
     /// The reply of a held script. Whether its shard knows it the shard tells in the same step.
     async fn run_held(&self, routed: &Routed, held: &Held, hidden: usize, token: Token) -> Result<Bytes, ExecError> {
         let (engine, proto, strict) = (&self.context.engine, self.client.proto(), self.context.is_strict());
-        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
+        let function = is_function(routed.spec).then_some(&routed.request);
+        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty(), function);
         // Alone, without keys, it needs no transaction, which a server that is out of memory would refuse.
         if !routed.keys.is_empty() {
             let exists = Request::new(&["SCRIPT", "EXISTS", held.digest()]);
@@ -119,7 +123,7 @@ impl Session {
         let (mut brought, mut reloaded, token) = (Vec::new(), Vec::new(), Token::random());
         for command in commands.iter_mut().filter(|command| command.is_script()) {
             let by_text = matches!(command.spec.name, "eval" | "eval_ro");
-            match self.context.scripts.called(command.spec.name, &command.request) {
+            match self.context.called(command).await? {
                 Called::AsItIs if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
                 Called::AsItIs => {}
                 Called::Unknown => *command = as_unknown(command.clone()),
@@ -176,14 +180,48 @@ fn as_held(routed: &Routed, held: &Held, hidden: usize, by_text: bool, token: To
 
 /// `routed`, a call of a script that weft does not know, as one that no server knows.
 fn as_unknown(routed: Routed) -> Routed {
-    let digest = "0".repeat(40);
-    let words: Vec<&[u8]> = [routed.request.arg(0), digest.as_bytes()].into_iter().chain(routed.request.args_from(2)).collect();
+    let words: Vec<&[u8]> = [routed.request.arg(0), shim::NOBODY.as_bytes()].into_iter().chain(routed.request.args_from(2)).collect();
     Routed { request: Request::new(&words), ..routed }
 }
 
 /// `request`, which names no keys, sent to `place`.
 fn rerouted(place: Place, request: Request) -> Option<Routed> {
     Some(Routed { spec: command::lookup(&request).ok()?, request, place, keys: command::Keys::new() })
+}
+
+impl Context {
+    /// How `routed` calls its script or function.
+    async fn called(&self, routed: &Routed) -> Result<Called, ExecError> {
+        if !(is_function(routed.spec) && self.scripts.holds(&routed.request)) {
+            return Ok(self.scripts.called(routed.spec.name, &routed.request));
+        }
+        let source = self.function(routed.place.shard, routed.request.arg(1)).await?;
+        Ok(source.map_or(Called::Unknown, |source| self.scripts.called_as(&source)))
+    }
+
+    /// The function `name` as `shard` has it at this moment: another weft may have loaded its library anew.
+    pub(super) async fn function(&self, shard: ShardId, name: &[u8]) -> Result<Option<Source>, ExecError> {
+        let library = self.scripts.library_of(name);
+        let of_all = Request::new(&["FUNCTION", "LIST", "WITHCODE"]);
+        let of_one = library.map(|library| Request::new(&[&b"FUNCTION"[..], b"LIST", b"LIBRARYNAME", &library, b"WITHCODE"]));
+        for request in of_one.into_iter().chain([of_all]) {
+            let reply = self.engine.one_shard(shard, &request, 0, Proto::Resp2).await?;
+            let list = Value::parse(&reply).map_err(|_| ExecError::Unreachable)?;
+            if list.error().is_some() {
+                return Err(ExecError::Refused(reply));
+            }
+            if let Some((library, source)) = source::function(&list, name) {
+                self.scripts.note_library(name, library);
+                return Ok(Some(source));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether `spec` calls functions.
+pub(super) fn is_function(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "fcall" | "fcall_ro")
 }
 
 impl Session {

@@ -24,6 +24,7 @@
 mod home;
 pub mod shim;
 mod sort;
+pub mod source;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -33,6 +34,7 @@ use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use self::home::{Image, Item, Worked};
+use self::source::Source;
 use super::attempt::Redirect;
 use super::engine::{Engine, Executed};
 use super::error::ExecError;
@@ -58,7 +60,7 @@ pub struct Spread {
     /// Its keys, each with its place. MOVE names one argument twice, in two databases.
     pub keys: Vec<(KeyRef, Place)>,
     /// The text of the script that it calls; `None` if it calls none, or one that nobody knows.
-    pub source: Option<Bytes>,
+    pub source: Option<Source>,
     /// How many keys, the last ones, the script has not declared.
     pub hidden: usize,
 }

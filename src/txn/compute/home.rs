@@ -229,7 +229,7 @@ impl<'a> Script<'a> {
             };
         }
         match &command.source {
-            Some(source) if reply.first() == Some(&b'-') => shim::with_own_digest(&reply, source),
+            Some(source) if reply.first() == Some(&b'-') => shim::in_its_words(&reply, source),
             _ => reply,
         }
     }

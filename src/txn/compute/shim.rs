@@ -20,7 +20,7 @@
 //! The clients' script can tell our `redis` from the server's only where it asks for it: `redis.call` is a table that can be called.
 //!
 //! The text is one line, put on the first line of the script, behind the one that begins with `#!` if there is one: the lines in
-//! errors stay the client's. The digest in them is put back here.
+//! errors stay the client's. The digest in them is put back here. A function is made a script first: [`source`](super::source).
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,7 @@ use bytes::Bytes;
 use memchr::memmem;
 
 use super::Spread;
-use super::home::replace;
+use super::source::Source;
 use crate::affinity::Affinity;
 use crate::command::{self, Flags};
 use crate::resp::{Request, error_reply};
@@ -47,8 +47,8 @@ impl Holder {
     }
 
     /// `source`, held to its keys.
-    pub fn hold(&self, source: &Bytes) -> Held {
-        let text = wrapped(source, &self.0);
+    pub fn hold(&self, source: &Source) -> Held {
+        let text = wrapped(source.text(), &self.0);
         Held { digest: digest(&text), source: source.clone(), text }
     }
 }
@@ -57,7 +57,7 @@ impl Holder {
 #[derive(Clone, Debug)]
 pub struct Held {
     /// The script as the client knows it.
-    source: Bytes,
+    source: Source,
     /// The script as the server is to run it, and how the server calls it.
     text: Bytes,
     digest: String,
@@ -74,7 +74,7 @@ impl Held {
         &self.digest
     }
 
-    /// `call`, an EVAL or EVALSHA of the script whose last `hidden` of `keys` keys are hidden, as the server is to have it: by its text, or
+    /// `call`, an EVAL, EVALSHA or FCALL of the script whose last `hidden` of `keys` keys are hidden, as the server is to have it: by its text, or
     /// by the digest. Its refusals bear `token`.
     pub fn request(&self, call: &Request, keys: usize, hidden: usize, by_text: bool, token: Token) -> Request {
         let readonly = call.arg(0).to_ascii_uppercase().ends_with(b"_RO");
@@ -98,7 +98,7 @@ impl Held {
         if reply.first() != Some(&b'-') {
             return (reply.clone(), None);
         }
-        let reply = replace(reply, self.digest.as_bytes(), digest(&self.source).as_bytes());
+        let reply = self.source.in_its_words(reply, &self.digest);
         match token.refusal(&reply) {
             Some(Refusal { error, key }) => (error, key),
             None => (reply, None),
@@ -142,7 +142,7 @@ impl Token {
     }
 }
 
-/// `call`, an EVAL or EVALSHA of `keys` keys, with one more, which the script is not to see.
+/// `call`, an EVAL, EVALSHA or FCALL of `keys` keys, with one more, which the script is not to see.
 pub fn with_hidden(call: &Request, keys: usize, key: &[u8]) -> Request {
     let count = (keys + 1).to_string();
     let mut words: Vec<&[u8]> = vec![call.arg(0), call.arg(1), count.as_bytes()];
@@ -152,7 +152,7 @@ pub fn with_hidden(call: &Request, keys: usize, key: &[u8]) -> Request {
     Request::new(&words)
 }
 
-/// The number of keys that `call`, an EVAL or EVALSHA, says it has; `None` if it has not so many.
+/// The number of keys that `call`, an EVAL, EVALSHA or FCALL, says it has; `None` if it has not so many.
 pub fn keys_of(call: &Request) -> Option<usize> {
     let count: usize = std::str::from_utf8(call.arg(2)).ok()?.parse().ok()?;
     (count <= call.argc().saturating_sub(ARGUMENTS)).then_some(count)
@@ -160,9 +160,9 @@ pub fn keys_of(call: &Request) -> Option<usize> {
 
 /// A request that runs the script of `command`, the text of which is `source`, on the copies that `name` tells the names of. Its refusals
 /// bear `token`.
-pub(super) fn request(command: &Spread, source: &[u8], token: Token, name: impl Fn(&[u8]) -> Bytes) -> Request {
+pub(super) fn request(command: &Spread, source: &Source, token: Token, name: impl Fn(&[u8]) -> Bytes) -> Request {
     let verb: &[u8] = if command.spec.flags.contains(Flags::READONLY) { b"EVAL_RO" } else { b"EVAL" };
-    let (text, count, for_shim) = (wrapped(source, COPIES.as_bytes()), command.keys.len().to_string(), token.with(command.hidden));
+    let (text, count, for_shim) = (wrapped(source.text(), COPIES.as_bytes()), command.keys.len().to_string(), token.with(command.hidden));
     let clients: Vec<Bytes> = command.keys.iter().map(|(key, _)| command.request.arg_bytes(key.index as usize)).collect();
     let mut words = vec![Bytes::copy_from_slice(verb), text, Bytes::from(count)];
     words.extend(clients.iter().map(|key| name(key)));
@@ -172,17 +172,19 @@ pub(super) fn request(command: &Spread, source: &[u8], token: Token, name: impl 
     Request::new(&words)
 }
 
+/// What is the name neither of a script nor of a function.
+pub const NOBODY: &str = "----------------------------------------";
+
 /// A request that is answered as the call of a script that nobody knows; it has the keys of `command`, so that it goes where they are.
 pub(super) fn unknown(command: &Spread, name: impl Fn(&[u8]) -> Bytes) -> Request {
-    let verb: &[u8] = if command.spec.flags.contains(Flags::READONLY) { b"EVALSHA_RO" } else { b"EVALSHA" };
-    let mut words = vec![Bytes::copy_from_slice(verb), Bytes::from("0".repeat(40)), Bytes::from(command.keys.len().to_string())];
+    let mut words = vec![command.request.arg_bytes(0), Bytes::from(NOBODY), Bytes::from(command.keys.len().to_string())];
     words.extend(command.keys.iter().map(|(key, _)| name(command.request.arg(key.index as usize))));
     Request::new(&words)
 }
 
-/// An error that a script ended with, with the digest of what the client knows in it.
-pub(super) fn with_own_digest(error: &Bytes, source: &[u8]) -> Bytes {
-    replace(error, digest(&wrapped(source, COPIES.as_bytes())).as_bytes(), digest(source).as_bytes())
+/// An error that `source` ended with on copies, about what the client knows.
+pub(super) fn in_its_words(error: &Bytes, source: &Source) -> Bytes {
+    source.in_its_words(error, &digest(&wrapped(source.text(), COPIES.as_bytes())))
 }
 
 /// The error with which everything ends, and nothing of `commands` is applied, if the reply of one of them is such a one: a refusal, which
@@ -210,7 +212,7 @@ fn wrapped(source: &[u8], shim: &[u8]) -> Bytes {
     Bytes::from([flags, shim, code].concat())
 }
 
-fn digest(text: &[u8]) -> String {
+pub(super) fn digest(text: &[u8]) -> String {
     sha1_smol::Sha1::from(text).digest().to_string()
 }
 
@@ -219,9 +221,7 @@ static COPIES: LazyLock<String> = LazyLock::new(|| line(include_str!("../lua/cop
 
 /// The text before a script, with `head` for what differs, on one line.
 fn line(head: &str, refused_command: &str) -> String {
-    let text = include_str!("../lua/shim.lua").replace("@head@", head);
-    let lines = text.lines().map(str::trim);
-    let code: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
+    let text = code(&include_str!("../lua/shim.lua").replace("@head@", head));
     let marks = [
         ("@key@", error_reply::SCRIPT_KEY),
         ("@key_rule@", error_reply::SCRIPT_KEY_RULE),
@@ -231,8 +231,14 @@ fn line(head: &str, refused_command: &str) -> String {
         ("@longest@", LONGEST_KEY),
         ("@rules@", &command::lua_rules()),
     ];
-    let code = marks.iter().fold(code.join(" "), |code, (mark, text)| code.replace(mark, text));
-    format!("{code} ")
+    marks.iter().fold(text, |code, (mark, text)| code.replace(mark, text))
+}
+
+/// The code of `text` on one line, for what follows it there.
+pub(super) fn code(text: &str) -> String {
+    let lines = text.lines().map(str::trim);
+    let code: Vec<&str> = lines.filter(|line| !line.is_empty() && !line.starts_with("--")).collect();
+    code.join(" ") + " "
 }
 
 /// A longer key is not told with its refusal; it is not run again for that.
@@ -259,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_held_call_names_hidden_keys_last_and_says_how_many() {
-        let held = Holder::new(&Affinity::default()).hold(&Bytes::from_static(b"return 1"));
+        let held = Holder::new(&Affinity::default()).hold(&Source::script("return 1".into()));
         let call = Request::new(&["evalsha", "digest", "1", "k", "a", "b"]);
         assert_eq!(keys_of(&call), Some(1));
         let call = with_hidden(&call, 1, b"h");

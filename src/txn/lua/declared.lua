@@ -16,7 +16,7 @@ for index = 1, count do
   if group then groups[group] = true end
 end
 local function may_look_by(pattern)
-  return sub(pattern, 1, 7) ~= '__weft:' and groups[group_of(pattern) or 0]
+  return sub(pattern, 1, 7) ~= '_' .. '_weft:' and groups[group_of(pattern) or 0]
 end
 local function known_as(name)
   return (declared[name] or may_look_by(name)) and name

@@ -131,8 +131,8 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
       rule = rule_of(name)
     end
     if not rule then
-      -- What weft does not know, no server knows: this one has the words for it.
-      args[1] = '__weft:'
+      -- What weft does not know, no server knows: this one has the words for it. A text that holds that name in one piece is weft's own.
+      args[1] = '_' .. '_weft:'
       return
     end
     local foreign = rule == '!' or (rule == '?' and not stays) or place(rule, args, n)
@@ -179,7 +179,7 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
   end
   arm()
 
-  -- What catches errors, redis.pcall and Lua's own functions, lets that one through.
+  -- What catches errors, redis.pcall and Lua's own functions, lets that one through. The line that the server names is then the first.
   local function through(...)
     if refused then return call() end
     return ...
@@ -194,8 +194,10 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
 
   local shown, seen = {}, {}
   for name, item in pairs(real) do shown[name] = item end
-  shown.call, shown.pcall = setmetatable(call, calling), catching(attempt)
-  setmetatable(shown, { __newindex = real, __metatable = false })
+  -- What the script would put in their place goes the way of all that is assigned to the real one: to its refusal.
+  shown.call, shown.pcall = nil, nil
+  local calls = { call = setmetatable(call, calling), pcall = catching(attempt) }
+  setmetatable(shown, { __index = calls, __newindex = real, __metatable = false })
   local other = rawget(globals, 'server') and shown
 
   -- What is compiled later must not find the real ones either.
@@ -217,7 +219,7 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
   for name, item in pairs(globals) do seen[name] = item end
   seen.redis, seen.server, seen._G, seen.loadstring, seen.load = shown, other, seen, compile_text, compile_pieces
   seen.pcall, seen.xpcall, seen.coroutine = pcall, xpcall, coroutines
-  setmetatable(seen, { __index = globals, __newindex = globals, __metatable = false })
+  setmetatable(seen, { __index = globals, __newindex = globals, __metatable = getmetatable(globals) or false })
 
   return shown, other, seen, compile_text, compile_pieces, pcall, xpcall, coroutines
 end)()
