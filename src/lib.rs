@@ -51,6 +51,7 @@
 //! | which keys live together? | [`affinity`] |
 //! | how does a script find keys of other shards? | `txn/compute/shim.rs`, `txn/lua/copies.lua` |
 //! | what keeps a script to its keys? | `session/script.rs`, `txn/compute/shim.rs`, `txn/lua/declared.lua` |
+//! | how does a function run where scripts are held? | `txn/compute/source.rs`, `txn/lua/function.lua` |
 //! | what runs at the shards? | `txn/lua/`, put together by `txn/script.rs` |
 //! | what is weft's among the users' keys? | [`txn::internal_keys`] |
 //! | how are replies of several shards merged? | `route/merge.rs`, `session/split.rs` |

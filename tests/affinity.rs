@@ -1,6 +1,8 @@
 //! Scripts that make up names of keys, before static shards: what they may use, where it is, and who waits for whom.
 
+mod functions;
 mod isolation;
+mod refusal;
 
 use weft::affinity::Affinity;
 

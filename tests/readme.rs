@@ -248,9 +248,8 @@ fn how(spec: &CommandSpec) -> String {
         Handling::Move => "where its keys are; over two shards, as one transaction".to_owned(),
         Handling::Blocking => "waits in weft, never at a shard; over all shards".to_owned(),
         Handling::PubSub => "publish and subscribe, across shards and proxies".to_owned(),
-        Handling::Script if spec.name.starts_with("fcall") => "a function: where its keys are, on a connection of its own".to_owned(),
         Handling::Script => {
-            "a script: where its keys are, on a connection of its own; over shards, as one transaction on copies".to_owned()
+            "a script or function: where its keys are, on a connection of its own; over shards, as one transaction on copies".to_owned()
         }
         Handling::Transaction => "transactions, over all shards".to_owned(),
         Handling::Local => "weft itself".to_owned(),

@@ -19,7 +19,7 @@ pub enum Handling {
     Move,
     /// Waits until one of its keys has something.
     Blocking,
-    /// A user's script or function: goes where its keys are, on a leased connection. A script over several participants runs on copies.
+    /// A user's script or function: goes where its keys are, on a leased connection. One over several participants runs on copies.
     Script,
     /// MULTI, EXEC, DISCARD, WATCH, UNWATCH.
     Transaction,

@@ -267,9 +267,9 @@ pub const CURSOR_TOO_WIDE: &str = "ERR a shard's SCAN cursor is too large for we
 /// A shard did not accept a value that another shard has computed: it is of an older version.
 pub const COMPUTED_NOT_TAKEN: &str =
     "ERR a shard did not accept a value that another shard has computed, and has its old one; are the servers of different versions?";
-/// What all errors begin with that end a script over several shards, so that nothing of it is applied.
-pub const SCRIPT_REFUSED: &str = "CROSSSLOT a script over several shards cannot ";
-/// Such a script uses the key `%s`, which it has not declared.
+/// What stands before the errors below where weft makes a script end with one, and before the token of the call.
+pub const SCRIPT_REFUSED: &str = "WEFTREFUSED ";
+/// A script over several shards uses the key `%s`, which it has not declared.
 pub const SCRIPT_KEY: &str = "CROSSSLOT a script over several shards cannot use '%s', which is not among the keys that it declares";
 /// A script uses the key `%s`, which it has not declared and which lives elsewhere, or may. A rule that begins with `%s` would keep it with
 /// the script's first key.
@@ -278,12 +278,12 @@ pub const SCRIPT_KEY_RULE: &str = "CROSSSLOT a script cannot use '%s', which it 
 /// The same where the names have nothing in common.
 pub const SCRIPT_KEY_TAG: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
      declare it, or keep it together with a key that is declared, by a hash tag in both names or by a rule under `affinity`";
-/// What stands before the errors above, with the key in hexadecimal digits, where the script has written nothing that stays.
-pub const SCRIPT_UNDECLARED: &str = "WEFTUNDECLARED ";
-/// Such a script calls the command `%s` in a way that touches more than its keys.
+/// A script over several shards calls the command `%s` in a way that touches more than its keys.
 pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
 /// A script calls the command `%s`, which is about whole databases or moves a key to another.
 pub const SCRIPT_COMMAND_HERE: &str = "CROSSSLOT a script cannot call '%s', which reaches beyond its keys and this shard";
+/// SCRIPT KILL while a function runs.
+pub const BUSY_FUNCTION: &str = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
 /// What a server says of a script that SCRIPT KILL has ended.
 pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
 /// A client names a key of weft's own.
@@ -307,19 +307,6 @@ pub fn refused(name: &str, reason: &str) -> String {
 /// A command whose keys are on several shards, where weft cannot yet carry it out.
 pub fn several_shards(name: &str) -> String {
     format!("CROSSSLOT '{name}' over keys of several shards is not supported by weft yet")
-}
-
-/// A function whose keys are on several shards: its code is a library's, which is the shards' own and cannot be told to use copies.
-pub fn function_over_shards(name: &str) -> String {
-    format!("CROSSSLOT '{name}' over keys of several shards is refused by weft: only a script's text can be run elsewhere than at its keys")
-}
-
-/// A function in a transaction that has to be computed in one place, away from its keys.
-pub fn function_in_computed(name: &str) -> String {
-    format!(
-        "CROSSSLOT '{name}' cannot be in one transaction with a command over keys of several shards, such as RENAME or SUNIONSTORE; nothing \
-         was applied"
-    )
 }
 
 /// A command that changes all shards, queued after MULTI.

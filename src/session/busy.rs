@@ -13,13 +13,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures::future::join_all;
 
-use super::{Pending, Session};
-use crate::command::Flags;
-use crate::resp::{Proto, Request};
+use super::{Context, Pending, Session};
+use crate::command::{CommandSpec, Flags};
+use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
 use crate::route::{self, Route};
 use crate::topology::ShardId;
+use crate::txn::ExecError;
 
 /// The users' scripts that are running, of all workers.
 #[derive(Debug, Default)]
@@ -28,10 +30,12 @@ pub(crate) struct Running {
     calls: Mutex<Vec<Call>>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 struct Call {
     shard: ShardId,
     names_keys: bool,
+    /// What called it if it is a function, which its shard takes for a script.
+    function: Option<Request>,
     since: Instant,
 }
 
@@ -39,17 +43,29 @@ struct Call {
 const LONG: Duration = Duration::from_millis(20);
 
 impl Running {
-    /// Takes note that a script runs at `shard` until what it returns is dropped.
-    pub(super) fn begin(&self, shard: ShardId, names_keys: bool) -> Guard<'_> {
-        let call = Call { shard, names_keys, since: Instant::now() };
-        self.lock().push(call);
+    /// Takes note that a script, or a function as one, runs at `shard` until what it returns is dropped.
+    pub(super) fn begin(&self, shard: ShardId, names_keys: bool, function: Option<&Request>) -> Guard<'_> {
+        let since = Instant::now();
+        self.lock().push(Call { shard, names_keys, function: function.cloned(), since });
         self.count.fetch_add(1, Ordering::Relaxed);
-        Guard { running: self, call }
+        Guard { running: self, shard, since }
     }
 
     /// Whether any runs at all.
     pub(super) fn is_any(&self) -> bool {
         self.count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether a function runs at `shard` as a script.
+    fn has_function(&self, shard: ShardId) -> bool {
+        self.lock().iter().any(|call| call.function.is_some() && call.shard == shard)
+    }
+
+    /// What called the function that runs as a script, and since when, if one has been running for long.
+    fn long_function(&self) -> Option<(Request, Instant)> {
+        let calls = self.lock();
+        let long = calls.iter().filter(|call| call.function.is_some() && call.since.elapsed() > LONG);
+        long.min_by_key(|call| call.since).and_then(|call| Some((call.function.clone()?, call.since)))
     }
 
     /// The shards whose scripts concern what `shards` have, and have been running for long.
@@ -69,16 +85,53 @@ impl Running {
 /// A script that runs.
 pub(super) struct Guard<'a> {
     running: &'a Running,
-    call: Call,
+    shard: ShardId,
+    since: Instant,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
         let mut calls = self.running.lock();
-        if let Some(index) = calls.iter().position(|call| *call == self.call) {
+        if let Some(index) = calls.iter().position(|call| (call.shard, call.since) == (self.shard, self.since)) {
             calls.swap_remove(index);
             self.running.count.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl Context {
+    /// The replies of all shards to SCRIPT KILL, or to FUNCTION KILL: what a shard takes for a script may be a function to the client.
+    pub(super) async fn kill(&self, spec: &CommandSpec, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        let (script, wanted) = (Request::new(&["SCRIPT", "KILL"]), Request::new(&spec.name.split('|').collect::<Vec<_>>()));
+        let map = self.upstreams.map();
+        let killed = map.ids().map(async |shard| match (self.scripts.running.has_function(shard), spec.name) {
+            (true, "script|kill") => Ok(Bytes::from(format!("-{}\r\n", error_reply::BUSY_FUNCTION))),
+            (true, _) => self.engine.one_shard(shard, &script, 0, proto).await,
+            (false, _) => self.engine.one_shard(shard, &wanted, 0, proto).await,
+        });
+        join_all(killed).await.into_iter().collect()
+    }
+
+    /// The replies to FUNCTION STATS. Where a function runs as a script its shard says that it is busy; another one tells all but that.
+    pub(super) async fn function_stats(&self, request: &Request, proto: Proto) -> Result<Vec<Bytes>, ExecError> {
+        let replies = self.engine.every_shard(request, 0, proto).await?;
+        let engines = replies.iter().filter_map(|reply| elements(reply).ok().flatten()).find_map(|parts| parts.into_iter().nth(3));
+        let (Some((call, since)), Some(engines)) = (self.scripts.running.long_function(), engines) else { return Ok(replies) };
+        let mut out = BytesMut::new();
+        let mut reply = ReplyWriter::new(&mut out, proto);
+        reply.map(2);
+        reply.bulk(b"running_script");
+        reply.map(3);
+        reply.bulk(b"name");
+        reply.bulk(call.arg(1));
+        reply.bulk(b"command");
+        reply.array(call.argc());
+        call.args_from(0).for_each(|word| reply.bulk(word));
+        reply.bulk(b"duration_ms");
+        reply.integer(i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX));
+        reply.bulk(b"engines");
+        out.extend_from_slice(&engines);
+        Ok(vec![out.freeze()])
     }
 }
 

@@ -2,20 +2,21 @@
 //!
 //! How that is done is [`crate::txn::compute`]'s. Here is what it is done for: whatever has keys on several participants and is not
 //! divided among them; COPY .. DB and MOVE, which have keys in two databases; and SORT with patterns, which has keys that nobody names. A
-//! script is among them if weft has its text; an EVALSHA of one that it has not is answered as by a server that has not. A function is not:
-//! its code is a library's, which only the shards have.
+//! script is among them if weft has its text; an EVALSHA of one that it has not is answered as by a server that has not. For a function's
+//! a shard is asked.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use super::busy::Guard;
-use super::script::is_loaded_by;
+use super::script::{is_function, is_loaded_by};
 use super::{Context, Session, blocking, local};
 use crate::command::{self, Access, CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, error_reply};
 use crate::route::{self, Place};
 use crate::topology::{ShardId, SlotMap};
+use crate::txn::compute::source::Source;
 use crate::txn::compute::{Spread, shim};
 use crate::txn::watch::Watch;
 use crate::txn::{ExecError, Executed};
@@ -55,7 +56,10 @@ impl Session {
 impl Context {
     /// Carries out `commands` as one transaction, and wakes who waits for what they write.
     pub(super) async fn compute(&self, commands: Vec<Spread>, watch: Option<Watch>, proto: Proto) -> Result<Executed, ExecError> {
-        let mut commands = commands.into_iter().map(|command| self.with_source(command)).collect::<Result<Vec<_>, _>>()?;
+        let mut commands = commands;
+        for command in &mut commands {
+            command.source = self.source(command).await?;
+        }
         let _running = self.running(&commands);
         let (watching, mut watch) = (watch.is_some(), watch);
         let executed = loop {
@@ -76,15 +80,18 @@ impl Context {
         executed
     }
 
-    /// `command` with the text of the script that it calls.
-    fn with_source(&self, command: Spread) -> Result<Spread, ExecError> {
-        let source = match command.spec.name {
-            "eval" | "eval_ro" => Some(command.request.arg_bytes(1)),
-            "evalsha" | "evalsha_ro" => self.scripts.body(command.request.arg(1)),
-            name if command.is_script() => return Err(ExecError::Rejected(error_reply::function_in_computed(name))),
+    /// The text of the script or function that `command` calls.
+    async fn source(&self, command: &Spread) -> Result<Option<Source>, ExecError> {
+        Ok(match command.spec.name {
+            "eval" | "eval_ro" => Some(Source::script(command.request.arg_bytes(1))),
+            "evalsha" | "evalsha_ro" => self.scripts.body(command.request.arg(1)).map(Source::script),
+            "fcall" | "fcall_ro" => {
+                let shards = command.keys.first().map(|(_, place)| place.shard);
+                let shard = shards.or_else(|| self.upstreams.map().ids().next()).ok_or(ExecError::Unreachable)?;
+                self.function(shard, command.request.arg(1)).await?
+            }
             _ => None,
-        };
-        Ok(Spread { source, ..command })
+        })
     }
 
     /// Gives the script that is number `at` of `commands` one more key, which it does not declare; otherwise the error is `text`.
@@ -107,8 +114,9 @@ impl Context {
     /// Takes note that those of `commands` that are scripts run, at whichever of their shards it will be.
     fn running(&self, commands: &[Spread]) -> Vec<Guard<'_>> {
         let scripts = commands.iter().filter(|command| command.is_script());
+        let function = commands.iter().find(|command| is_function(command.spec)).map(|command| &command.request);
         let shards: BTreeSet<ShardId> = scripts.flat_map(|command| command.keys.iter().map(|(_, place)| place.shard)).collect();
-        shards.into_iter().map(|shard| self.scripts.running.begin(shard, true)).collect()
+        shards.into_iter().map(|shard| self.scripts.running.begin(shard, true, function)).collect()
     }
 
     /// `request`, sent to database `db`, whose keys are on the places beside them; or the error for it.
@@ -121,9 +129,6 @@ impl Context {
     ) -> Result<Spread, String> {
         if self.multi_key(spec) == MultiKey::Reject {
             return Err(error_reply::CROSSSLOT.to_owned());
-        }
-        if matches!(spec.name, "fcall" | "fcall_ro") {
-            return Err(error_reply::function_over_shards(spec.name));
         }
         Ok(Spread { spec, request: request.clone(), db, keys: keys.to_vec(), source: None, hidden: 0 })
     }

@@ -52,6 +52,8 @@ impl Session {
             _ if spec.flags.contains(Flags::BLOCKING) => self.acknowledged(&request).await,
             "save" => self.saved().await,
             "swapdb" => return self.deliver(self.swapped(&request).await),
+            "function|stats" => context.function_stats(&request, proto).await,
+            "script|kill" | "function|kill" => context.kill(spec, proto).await,
             _ => context.engine.every_shard(&request, self.client.profile.db, proto).await,
         };
         match replies {

@@ -3,7 +3,8 @@
 //! Before a cluster, or a single server, they run there as they are. Before several static shards one that may make up names of keys is
 //! held to its own ([`shim`]): it goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
 //! know it by their own digest all the while. That needs the text. So an EVALSHA of one that this process has never seen is answered NOSCRIPT, as by
-//! a server that has not, even if shards have it.
+//! a server that has not, even if shards have it. A function becomes a script ([`source`]), of the text that its shard is
+//! asked for with each call.
 //!
 //! A script that is refused a key before it has written anything is run again with that key, at most `undeclared_keys_max` times. If the key has
 //! a group, it runs where that is, as long as all keys are at one place: the others will be of the group. If it has none, or if they are
@@ -16,26 +17,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 
-use super::Session;
 use super::blocking;
 use super::everywhere::Called;
 use super::rescue;
-use crate::command;
+use super::{Context, Session};
+use crate::command::{self, CommandSpec};
 use crate::config::MultiKey;
-use crate::resp::{Proto, Request};
+use crate::resp::{Proto, Request, Value};
 use crate::route::{self, Place, Route, Routed};
+use crate::topology::ShardId;
 use crate::txn::ExecError;
-use crate::txn::compute::shim::{self, Held};
+use crate::txn::compute::shim::{self, Held, Token};
+use crate::txn::compute::source::{self, Source};
 
 impl Session {
     /// Carries out a script.
     pub(super) async fn script_alone(&mut self, routed: Routed) {
         let context = Rc::clone(&self.context);
-        let called = context.scripts.called(routed.spec.name, &routed.request);
-        let result = match &called {
-            Called::Held(held) => return self.held_script(routed, held).await,
-            Called::AsItIs => self.script(routed.clone()).await,
-            Called::Unknown => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
+        let result = match context.called(&routed).await {
+            Ok(Called::Held(held)) => return self.held_script(routed, &held).await,
+            Ok(Called::AsItIs) => self.script(routed.clone()).await,
+            Ok(Called::Unknown) => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
+            Err(error) => Err(error),
         };
         context.serve(blocking::brought(&routed)).await;
         self.deliver(result);
@@ -45,7 +48,7 @@ impl Session {
     /// asked: a script may answer what it likes.
     async fn script(&self, routed: Routed) -> Result<Bytes, ExecError> {
         let (engine, proto, strict) = (&self.context.engine, self.client.proto(), self.context.is_strict());
-        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
+        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty(), None);
         let result = engine.single(routed.clone(), proto, strict).await;
         match &result {
             Ok(reply) if reply.starts_with(b"-NOSCRIPT") && self.reload_script(&routed).await => engine.single(routed, proto, strict).await,
@@ -66,9 +69,9 @@ impl Session {
             MultiKey::Atomic | MultiKey::Split => context.config.transactions.undeclared_keys_max,
         };
         loop {
-            let hidden = routed.keys.len() - declared;
-            let (reply, undeclared) = match self.run_held(&routed, held, hidden).await {
-                Ok(reply) => held.read(&reply),
+            let (hidden, token) = (routed.keys.len() - declared, Token::random());
+            let (reply, undeclared) = match self.run_held(&routed, held, hidden, token).await {
+                Ok(reply) => held.read(&reply, token),
                 Err(error) => return self.deliver(Err(error)),
             };
             let Some(key) = undeclared.filter(|key| hidden < limit && !route::is_internal(key)) else {
@@ -95,37 +98,37 @@ impl Session {
     }
 
     /// The reply of a held script. Whether its shard knows it the shard tells in the same step.
-    async fn run_held(&self, routed: &Routed, held: &Held, hidden: usize) -> Result<Bytes, ExecError> {
+    async fn run_held(&self, routed: &Routed, held: &Held, hidden: usize, token: Token) -> Result<Bytes, ExecError> {
         let (engine, proto, strict) = (&self.context.engine, self.client.proto(), self.context.is_strict());
-        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty());
+        let function = is_function(routed.spec).then_some(&routed.request);
+        let _running = self.context.scripts.running.begin(routed.place.shard, !routed.keys.is_empty(), function);
         // Alone, without keys, it needs no transaction, which a server that is out of memory would refuse.
         if !routed.keys.is_empty() {
             let exists = Request::new(&["SCRIPT", "EXISTS", held.digest()]);
             let look = rerouted(routed.place, exists).ok_or(ExecError::Unreachable)?;
-            let replies = engine.batch(&[look, as_held(routed, held, hidden, false)?], proto).await?;
+            let replies = engine.batch(&[look, as_held(routed, held, hidden, false, token)?], proto).await?;
             if let [found, reply] = &replies[..]
                 && found.as_ref() != b"*1\r\n:0\r\n"
             {
                 return Ok(reply.clone());
             }
         }
-        engine.single(as_held(routed, held, hidden, true)?, proto, strict).await
+        engine.single(as_held(routed, held, hidden, true, token)?, proto, strict).await
     }
 
     /// Puts `commands`, of a transaction, into the form that the shards are to have them in, and sees to it that the scripts which they call by
     /// digest are where they call them: once the transaction is carried out it is too late, NOSCRIPT would be one of the replies, and its
     /// neighbours would have run.
     pub(super) async fn bring_scripts(&self, commands: &mut [Routed]) -> Result<Brought, ExecError> {
-        let mut brought = Vec::new();
-        let mut reloaded = Vec::new();
+        let (mut brought, mut reloaded, token) = (Vec::new(), Vec::new(), Token::random());
         for command in commands.iter_mut().filter(|command| command.is_script()) {
             let by_text = matches!(command.spec.name, "eval" | "eval_ro");
-            match self.context.scripts.called(command.spec.name, &command.request) {
+            match self.context.called(command).await? {
                 Called::AsItIs if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
                 Called::AsItIs => {}
                 Called::Unknown => *command = as_unknown(command.clone()),
                 Called::Held(held) => {
-                    *command = as_held(command, &held, 0, by_text)?;
+                    *command = as_held(command, &held, 0, by_text, token)?;
                     brought.push((command.clone(), held));
                 }
             }
@@ -138,7 +141,7 @@ impl Session {
         by_digest.dedup_by_key(|(command, held)| (command.place, held.digest()));
         let loads = by_digest.iter().map(|(command, held)| self.load_script(command.place, held.digest().as_bytes(), held.text()));
         join_all(loads).await;
-        Ok(Brought(brought.into_iter().map(|(_, held)| held).collect()))
+        Ok(Brought { held: brought.into_iter().map(|(_, held)| held).collect(), token })
     }
 }
 
@@ -147,41 +150,78 @@ pub(super) fn is_loaded_by(reply: &[u8]) -> bool {
     !reply.starts_with(b"-ERR Error compiling script")
 }
 
-/// The scripts among the commands of a transaction that are held, in their order.
-pub(super) struct Brought(Vec<Arc<Held>>);
+/// The scripts among the commands of a transaction that are held, in their order, and what their refusals bear.
+pub(super) struct Brought {
+    held: Vec<Arc<Held>>,
+    token: Token,
+}
 
 impl Brought {
     /// Puts `replies`, those of `commands` in the form that they were brought in, into the form that the client is to have.
     pub(super) fn read(&self, commands: &[Routed], replies: &mut [Bytes]) {
-        let mut held = self.0.iter().peekable();
+        let mut held = self.held.iter().peekable();
         for (command, reply) in commands.iter().zip(replies) {
             let name = |held: &&Arc<Held>| [held.digest().as_bytes(), held.text()].contains(&command.request.arg(1));
             if command.is_script()
                 && let Some(held) = held.next_if(name)
             {
-                *reply = held.read(reply).0;
+                *reply = held.read(reply, self.token).0;
             }
         }
     }
 }
 
 /// `routed`, a call of a script, as a held one.
-fn as_held(routed: &Routed, held: &Held, hidden: usize, by_text: bool) -> Result<Routed, ExecError> {
-    let request = held.request(&routed.request, routed.keys.len(), hidden, by_text);
+fn as_held(routed: &Routed, held: &Held, hidden: usize, by_text: bool, token: Token) -> Result<Routed, ExecError> {
+    let request = held.request(&routed.request, routed.keys.len(), hidden, by_text, token);
     let command = rerouted(routed.place, request).ok_or(ExecError::Unreachable)?;
     Ok(Routed { keys: routed.keys.clone(), ..command })
 }
 
 /// `routed`, a call of a script that weft does not know, as one that no server knows.
 fn as_unknown(routed: Routed) -> Routed {
-    let digest = "0".repeat(40);
-    let words: Vec<&[u8]> = [routed.request.arg(0), digest.as_bytes()].into_iter().chain(routed.request.args_from(2)).collect();
+    let words: Vec<&[u8]> = [routed.request.arg(0), shim::NOBODY.as_bytes()].into_iter().chain(routed.request.args_from(2)).collect();
     Routed { request: Request::new(&words), ..routed }
 }
 
 /// `request`, which names no keys, sent to `place`.
 fn rerouted(place: Place, request: Request) -> Option<Routed> {
     Some(Routed { spec: command::lookup(&request).ok()?, request, place, keys: command::Keys::new() })
+}
+
+impl Context {
+    /// How `routed` calls its script or function.
+    async fn called(&self, routed: &Routed) -> Result<Called, ExecError> {
+        if !(is_function(routed.spec) && self.scripts.holds(&routed.request)) {
+            return Ok(self.scripts.called(routed.spec.name, &routed.request));
+        }
+        let source = self.function(routed.place.shard, routed.request.arg(1)).await?;
+        Ok(source.map_or(Called::Unknown, |source| self.scripts.called_as(&source)))
+    }
+
+    /// The function `name` as `shard` has it at this moment: another weft may have loaded its library anew.
+    pub(super) async fn function(&self, shard: ShardId, name: &[u8]) -> Result<Option<Source>, ExecError> {
+        let library = self.scripts.library_of(name);
+        let of_all = Request::new(&["FUNCTION", "LIST", "WITHCODE"]);
+        let of_one = library.map(|library| Request::new(&[&b"FUNCTION"[..], b"LIST", b"LIBRARYNAME", &library, b"WITHCODE"]));
+        for request in of_one.into_iter().chain([of_all]) {
+            let reply = self.engine.one_shard(shard, &request, 0, Proto::Resp2).await?;
+            let list = Value::parse(&reply).map_err(|_| ExecError::Unreachable)?;
+            if list.error().is_some() {
+                return Err(ExecError::Refused(reply));
+            }
+            if let Some((library, source)) = source::function(&list, name) {
+                self.scripts.note_library(name, library);
+                return Ok(Some(source));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether `spec` calls functions.
+pub(super) fn is_function(spec: &CommandSpec) -> bool {
+    matches!(spec.name, "fcall" | "fcall_ro")
 }
 
 impl Session {

@@ -25,6 +25,7 @@
 mod home;
 pub mod shim;
 mod sort;
+pub mod source;
 mod steps;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,7 @@ use futures::future::try_join_all;
 use tokio::time::Instant;
 
 use self::home::{Image, Item, Worked};
+use self::source::Source;
 use self::steps::Steps;
 use super::attempt::Redirect;
 use super::engine::{Engine, Executed};
@@ -61,7 +63,7 @@ pub struct Spread {
     /// Its keys, each with its place. MOVE names one argument twice, in two databases.
     pub keys: Vec<(KeyRef, Place)>,
     /// The text of the script that it calls; `None` if it calls none, or one that nobody knows.
-    pub source: Option<Bytes>,
+    pub source: Option<Source>,
     /// How many keys, the last ones, the script has not declared.
     pub hidden: usize,
 }
@@ -306,11 +308,7 @@ impl Engine {
             self.follow(redirect, 0).await;
             return Ok(Round::Again);
         }
-        let worked = script.read(&replies)?;
-        match shim::final_error(commands, &worked.replies) {
-            Some(error) => Err(error),
-            None => Ok(Round::Done(worked)),
-        }
+        script.read(&replies).map(Round::Done)
     }
 
     fn within_bounds<'a>(&self, copies: impl Iterator<Item = &'a Image>) -> Result<(), ExecError> {

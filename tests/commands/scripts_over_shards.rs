@@ -279,17 +279,17 @@ fn what_is_not_declared_is_refused_and_nothing_is_applied() {
         client.must_err(&["EVAL", pattern, "2", &x, &y], "CROSSSLOT a script over several shards cannot call 'sort'");
         must_have_no_copies(stage);
 
-        // A script that takes it for an answer goes on.
+        // Nor does a script go on that takes it for an answer.
         let caught = format!("redis.call('SET', KEYS[1], 1); return redis.pcall('GET', '{z}').err ~= nil and redis.call('INCR', KEYS[2])");
-        client.must_int(&["EVAL", caught.as_str(), "2", &x, &y], 1);
-        client.must_int(&format!("EXISTS {x} {y}"), 2);
+        client.must_err(&["EVAL", caught.as_str(), "2", &x, &y], "CROSSSLOT a script over several shards cannot use");
+        client.must_int(&format!("EXISTS {x} {y}"), 0);
 
         // In a transaction it ends the transaction.
         client.must_ok("MULTI");
         client.must_queue(&format!("SET {z} 1"));
         client.must_queue(&["EVAL", "return redis.call('DEL', KEYS[1], 'other')", "2", &x, &y]);
         client.must_err("EXEC", "CROSSSLOT a script over several shards cannot use 'other'");
-        client.must_int(&format!("EXISTS {x} {y} {z}"), 2);
+        client.must_int(&format!("EXISTS {x} {y} {z}"), 0);
     });
 }
 
@@ -328,16 +328,51 @@ fn the_keys_that_a_script_is_held_to_are_those_that_weft_finds() {
 }
 
 #[test]
-fn functions_and_what_is_too_large_or_forbidden_are_refused() {
+fn functions_work_over_shards() {
+    let library = "#!lua name=lib\n\
+        local function get(key) return redis.call('GET', key) end\n\
+        redis.register_function('swap', function(keys, args)\n\
+          local a, b = get(keys[1]), get(keys[2])\n\
+          redis.call('MSET', keys[1], b or args[1], keys[2], a or args[1])\n\
+          return {a, b, #keys, #args}\n\
+        end)\n\
+        redis.register_function{function_name='both', callback=function(keys) return {get(keys[1]), get(keys[2])} end, flags={'no-writes'}}\n\
+        redis.register_function('fails', function(keys)\n\
+          redis.call('SET', keys[1], 1)\n\
+          return redis.call('LPUSH', keys[1], 1)\n\
+        end) -- that's all";
+    on_each(|stage| {
+        stage.must_agree_on(&[
+            ["FUNCTION", "LOAD", library].map(|word| word.as_bytes().to_vec()).to_vec(),
+            words("SET X 1"),
+            words("FCALL swap 2 X Y none"),
+            words("FCALL swap 2 X Y none"),
+            words("fcall_ro both 2 X Y"),
+            words("FCALL_RO swap 2 X Y none"),
+            words("FCALL both 2 X Y"),
+            words("FCALL fails 2 Z X"),
+            words("MGET X Y Z"),
+            words("FCALL nothing 2 X Y"),
+            words("FCALL swap 3 X Y"),
+            words("MULTI"),
+            words("FCALL fails 1 Z"),
+            words("FCALL_RO both 2 X Y"),
+            words("RENAME X Y"),
+            words("FCALL nothing 1 X"),
+            words("EXEC"),
+            words("MGET X Y Z"),
+            words("FCALL fails 1 Z"),
+            words("FCALL both 2 Y Y"),
+            words("FUNCTION DUMP"),
+            words("FUNCTION FLUSH"),
+        ]);
+    });
+}
+
+#[test]
+fn what_is_too_large_or_forbidden_is_refused() {
     on_each(|stage| {
         let [x, y, _] = stage.keys();
-        let mut client = stage.client();
-        client.must_err(&format!("FCALL f 2 {x} {y}"), "CROSSSLOT 'fcall' over keys of several shards is refused");
-        client.must_ok("MULTI");
-        client.must_queue(&format!("FCALL f 1 {x}"));
-        client.must_queue(&format!("RENAME {x} {y}"));
-        client.must_err("EXEC", "CROSSSLOT 'fcall' cannot be in one transaction");
-
         let small = Weft::setup(stage.shards()).set("transactions.compute_bytes_max", 1024).start();
         let mut client = small.client();
         // What a script makes counts as what it is given.

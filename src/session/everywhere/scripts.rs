@@ -17,6 +17,7 @@ use crate::config::TopologyConfig;
 use crate::resp::Request;
 use crate::session::busy::Running;
 use crate::txn::compute::shim::{Held, Holder, keys_of};
+use crate::txn::compute::source::Source;
 
 /// The scripts that the clients of this process have used.
 #[derive(Debug, Default)]
@@ -38,6 +39,8 @@ struct Inner {
     /// What was made of scripts to hold them, by the digest; `None` if they need not be held.
     held: HashMap<String, Option<Arc<Held>>>,
     held_bytes: usize,
+    /// Where a function was found the last time.
+    libraries: HashMap<Bytes, Bytes>,
 }
 
 /// How a script is called.
@@ -78,17 +81,43 @@ impl Scripts {
                 None => return Called::Unknown,
             },
         };
-        self.held(holder, &source).map_or(Called::AsItIs, Called::Held)
+        self.held(holder, &Source::script(source)).map_or(Called::AsItIs, Called::Held)
+    }
+
+    /// Whether a function that `request` calls has to be held. What names its keys in a wrong way a server refuses.
+    pub(in crate::session) fn holds(&self, request: &Request) -> bool {
+        self.holder.is_some() && keys_of(request).is_some()
+    }
+
+    /// How `source` is called.
+    pub(in crate::session) fn called_as(&self, source: &Source) -> Called {
+        self.holder.as_ref().and_then(|holder| self.held(holder, source)).map_or(Called::AsItIs, Called::Held)
+    }
+
+    /// The library that the function `name` was in.
+    pub(in crate::session) fn library_of(&self, name: &[u8]) -> Option<Bytes> {
+        self.lock().libraries.get(name).cloned()
+    }
+
+    /// Takes note that the function `name` is in `library`.
+    pub(in crate::session) fn note_library(&self, name: &[u8], library: Bytes) {
+        let mut inner = self.lock();
+        if inner.libraries.get(name) != Some(&library) {
+            if inner.libraries.len() >= SCRIPTS_MAX {
+                inner.libraries.clear();
+            }
+            inner.libraries.insert(Bytes::copy_from_slice(name), library);
+        }
     }
 
     /// `source` as `holder` holds it; `None` if it need not be held.
-    fn held(&self, holder: &Holder, source: &Bytes) -> Option<Arc<Held>> {
-        let digest = sha1_smol::Sha1::from(source).digest().to_string();
+    fn held(&self, holder: &Holder, source: &Source) -> Option<Arc<Held>> {
+        let digest = sha1_smol::Sha1::from(source.text()).digest().to_string();
         if let Some(held) = self.lock().held.get(&digest) {
             return held.clone();
         }
-        let held = (!command::uses_keys_literally(source)).then(|| Arc::new(holder.hold(source)));
-        let bytes = held.as_ref().map_or(0, |held| held.text().len() + source.len());
+        let held = (source.is_function() || !command::uses_keys_literally(source.text())).then(|| Arc::new(holder.hold(source)));
+        let bytes = held.as_ref().map_or(0, |held| held.text().len() + source.text().len());
         if bytes <= 2 * SCRIPT_BYTES_MAX {
             let mut inner = self.lock();
             if inner.held.len() >= SCRIPTS_MAX || inner.held_bytes + bytes > SCRIPTS_BYTES_MAX {

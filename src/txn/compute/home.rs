@@ -15,7 +15,8 @@
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use super::{Spread, integer, shim};
+use super::shim::{self, Token};
+use super::{Spread, integer};
 use crate::command::Handling;
 use crate::resp::{Proto, Request, Value, elements};
 use crate::route::Place;
@@ -92,6 +93,7 @@ pub(super) struct Script<'a> {
     requests: Vec<Request>,
     roles: Vec<Role>,
     db: u32,
+    token: Token,
 }
 
 /// What a reply inside of EXEC's is.
@@ -109,7 +111,8 @@ enum Role {
 impl<'a> Script<'a> {
     /// `commands` on copies of `items`, at `participant`, whose connection has database `db` selected and speaks `proto`.
     pub(super) fn new(participant: &'a Participant, db: u32, proto: Proto, commands: &'a [Spread], items: &'a [Item]) -> Self {
-        let mut script = Self { participant, commands, items, requests: vec![Request::new(&["MULTI"])], roles: Vec::new(), db };
+        let (requests, token) = (vec![Request::new(&["MULTI"])], Token::random());
+        let mut script = Self { participant, commands, items, requests, roles: Vec::new(), db, token };
         for item in items {
             let Some(Image { payload, expires_ms }) = &item.copy else { continue };
             let (name, expires) = (script.name(&item.key), expires_ms.to_string());
@@ -143,7 +146,18 @@ impl<'a> Script<'a> {
     }
 
     /// Reads the replies to the requests, none of which is a redirect.
+    ///
+    /// # Errors
+    /// Also that of a script which lets nothing be applied.
     pub(super) fn read(&self, replies: &[Bytes]) -> Result<Worked, ExecError> {
+        let worked = self.worked(replies)?;
+        match shim::final_error(self.commands, &worked.replies, self.token) {
+            Some(error) => Err(error),
+            None => Ok(worked),
+        }
+    }
+
+    fn worked(&self, replies: &[Bytes]) -> Result<Worked, ExecError> {
         let [_, queued @ .., executed] = replies else { return Err(ExecError::Unreachable) };
         if let Some(error) = queued.iter().find(|reply| reply.first() == Some(&b'-')) {
             return self.not_queued(error);
@@ -195,7 +209,7 @@ impl<'a> Script<'a> {
     /// `command` with the copies' names in place of the keys'.
     fn on_copies(&self, command: &Spread) -> Request {
         match (command.spec.handling, &command.source) {
-            (Handling::Script, Some(source)) => shim::request(command, source, |key| self.name(key)),
+            (Handling::Script, Some(source)) => shim::request(command, source, self.token, |key| self.name(key)),
             (Handling::Script, None) => shim::unknown(command, |key| self.name(key)),
             _ => {
                 let mut args: Vec<Bytes> = (0..command.request.argc()).map(|index| command.request.arg_bytes(index)).collect();
@@ -218,7 +232,7 @@ impl<'a> Script<'a> {
             };
         }
         match &command.source {
-            Some(source) if reply.first() == Some(&b'-') => shim::with_own_digest(&reply, source),
+            Some(source) if reply.first() == Some(&b'-') => shim::in_its_words(&reply, source),
             _ => reply,
         }
     }

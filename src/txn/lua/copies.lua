@@ -1,5 +1,5 @@
 -- Copies take the place of the keys, elsewhere than the keys are; nothing that a script writes stays before weft has taken it from there.
--- KEYS arrives as the copies' names, ARGV as the number of hidden keys, the clients' names, and the clients' arguments.
+-- KEYS arrives as the copies' names, ARGV as what is weft's, in one, the clients' names, and the clients' arguments.
 local copies, clients, prefix, stays, shift = {}, {}, '', false, count + 1
 for index = 1, count do
   local copy, name = KEYS[index], ARGV[index + 1]

@@ -1,5 +1,5 @@
 -- The script runs where its keys are, on the keys themselves: on those that it declares, and on those of their groups, which are there
--- too. ARGV arrives as the number of hidden keys and the clients' arguments. `affinity` says what a group is.
+-- too. ARGV arrives as what is weft's, in one, and the clients' arguments. `affinity` says what a group is.
 local patterns, declared, groups, clients, prefix, stays, shift = { @patterns@ }, {}, {}, {}, '', true, 1
 local function group_of(name)
   for index = 1, #patterns do
@@ -16,7 +16,7 @@ for index = 1, count do
   if group then groups[group] = true end
 end
 local function may_look_by(pattern)
-  return sub(pattern, 1, 7) ~= '__weft:' and groups[group_of(pattern) or 0]
+  return sub(pattern, 1, 7) ~= '_' .. '_weft:' and groups[group_of(pattern) or 0]
 end
 local function known_as(name)
   return (declared[name] or may_look_by(name)) and name

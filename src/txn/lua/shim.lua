@@ -1,14 +1,16 @@
 -- Goes before a user's script. Hides `redis` behind one that finds the keys which a command names, and refuses those that the script is
 -- not to use. What these are, the part in place of the first mark says; there are two, `copies.lua` and `declared.lua`. All of it ends up
 -- on one line, so that the script's lines keep their numbers; so every comment has a line of its own. The last `hidden` of KEYS are keys
--- that the client has not named; the script does not see them there.
-local redis, server, _G, loadstring, load = (function()
+-- that the client has not named; the script does not see them there. ARGV begins with their number, and with the token that tells weft's
+-- own errors from those that the script makes up; it does not see these either.
+local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function()
   local real, globals, compile = redis, _G, loadstring
   local find, sub, match, gsub, lower, format, byte = string.find, string.sub, string.match, string.gsub, string.lower, string.format, string.byte
   -- ` command=rule ` for every command; `command::lua` says what a rule is.
   local rules = '@rules@'
-  local count, hidden = #KEYS, tonumber(ARGV[1])
-  -- Something may be written that stays; a key was refused when nothing was.
+  local count, hidden, token = #KEYS, match(ARGV[1], '^(%d+) (%x+)$')
+  hidden = tonumber(hidden)
+  -- Something may be written that stays; the text of the first refusal.
   local wrote, refused = false, nil
   @head@
 
@@ -109,13 +111,14 @@ local redis, server, _G, loadstring, load = (function()
     return kind and by_options[kind](args, n, key, start) or foreign
   end
 
-  -- The error for a key that is not to be used. While nothing is written that stays, weft may run the script again, with that key: it finds
-  -- the key in front of the error. So that nothing is written from then on either, all that follows is refused as well.
-  local function refuse(name)
-    local text = refusal(sub(name, 1, 128))
-    if wrote or #name > @longest@ then return { err = text } end
-    refused = stays and name
-    return { err = '@mark@' .. gsub(name, '.', function(c) return format('%02x', byte(c)) end) .. ' ' .. text }
+  -- The error that ends the script, whatever the script makes of it: if it went on it would answer as if that were done which was refused.
+  -- Nothing is carried out from then on. In front of its text weft finds `key`, if it may run the script again with that: while nothing is
+  -- written that stays.
+  local function refuse(text, key)
+    local again = key and not wrote and #key <= @longest@
+    local digits = again and gsub(key, '.', function(c) return format('%02x', byte(c)) end) or '-'
+    refused = '@mark@' .. token .. ' ' .. digits .. ' ' .. text
+    return { err = refused }
   end
 
   -- The error if the command in `args` is not to be carried out; otherwise whether its reply may name keys.
@@ -128,13 +131,13 @@ local redis, server, _G, loadstring, load = (function()
       rule = rule_of(name)
     end
     if not rule then
-      -- What weft does not know, no server knows: this one has the words for it.
-      args[1] = '__weft:'
+      -- What weft does not know, no server knows: this one has the words for it. A text that holds that name in one piece is weft's own.
+      args[1] = '_' .. '_weft:'
       return
     end
     local foreign = rule == '!' or (rule == '?' and not stays) or place(rule, args, n)
-    if foreign == true then return { err = format([[@command@]], name) } end
-    if foreign then return refuse(foreign) end
+    if foreign == true then return refuse(format([[@command@]], name)) end
+    if foreign then return refuse(refusal(sub(foreign, 1, 128)), foreign) end
     wrote = wrote or (stays and rule ~= '-' and not find(rule, '~', 1, true))
     return nil, not stays and find(rule, '*', 1, true)
   end
@@ -147,7 +150,7 @@ local redis, server, _G, loadstring, load = (function()
   end
 
   local function attempt(...)
-    if refused then return refuse(refused) end
+    if refused then return { err = refused } end
     local args, n = { ... }, select('#', ...)
     local refusal, names = prepare(args, n)
     if refusal then return refusal end
@@ -176,26 +179,34 @@ local redis, server, _G, loadstring, load = (function()
   end
   arm()
 
-  -- After a refusal for which it is run again the script is not to go on: it would answer as if it had written what it no longer may.
-  local function try(...)
-    local reply = attempt(...)
-    if refused then return call(...) end
-    return reply
+  -- What catches errors, redis.pcall and Lua's own functions, lets that one through. The line that the server names is then the first.
+  local function through(...)
+    if refused then return call() end
+    return ...
   end
+  local function catching(catch)
+    return function(...) return through(catch(...)) end
+  end
+  local pcall, xpcall, coroutines = catching(pcall), catching(xpcall), {}
+  for name, item in pairs(coroutine) do coroutines[name] = item end
+  coroutines.resume = catching(coroutine.resume)
+  setmetatable(coroutines, { __newindex = coroutine, __metatable = false })
 
   local shown, seen = {}, {}
   for name, item in pairs(real) do shown[name] = item end
-  shown.call, shown.pcall = setmetatable(call, calling), try
-  setmetatable(shown, { __newindex = real, __metatable = false })
+  -- What the script would put in their place goes the way of all that is assigned to the real one: to its refusal.
+  shown.call, shown.pcall = nil, nil
+  local calls = { call = setmetatable(call, calling), pcall = catching(attempt) }
+  setmetatable(shown, { __index = calls, __newindex = real, __metatable = false })
   local other = rawget(globals, 'server') and shown
 
   -- What is compiled later must not find the real ones either.
   local function compile_text(text, name)
     if type(text) ~= 'string' then return compile(text, name) end
-    local head = 'local redis, server, _G, loadstring, load = ... return function(...) '
+    local head = 'local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = ... return function(...) '
     local chunk, problem = compile(head .. text .. '\nend', name or text)
     if not chunk then return nil, problem end
-    return chunk(shown, other, seen, seen.loadstring, seen.load)
+    return chunk(shown, other, seen, seen.loadstring, seen.load, pcall, xpcall, coroutines)
   end
   local function compile_pieces(piece, name)
     local pieces = {}
@@ -207,7 +218,8 @@ local redis, server, _G, loadstring, load = (function()
   end
   for name, item in pairs(globals) do seen[name] = item end
   seen.redis, seen.server, seen._G, seen.loadstring, seen.load = shown, other, seen, compile_text, compile_pieces
-  setmetatable(seen, { __index = globals, __newindex = globals, __metatable = false })
+  seen.pcall, seen.xpcall, seen.coroutine = pcall, xpcall, coroutines
+  setmetatable(seen, { __index = globals, __newindex = globals, __metatable = getmetatable(globals) or false })
 
-  return shown, other, seen, compile_text, compile_pieces
+  return shown, other, seen, compile_text, compile_pieces, pcall, xpcall, coroutines
 end)()
