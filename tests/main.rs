@@ -34,6 +34,7 @@ mod rq;
 mod script_reply;
 mod scripts;
 mod server_commands;
+mod starting;
 mod support;
 mod support_works;
 mod tidy;
