@@ -85,7 +85,11 @@ impl Office {
     fn workers(&self, options: &[&str]) -> [Process; 4] {
         [0, 1, 2, 3].map(|number| {
             let ((name, queues), mut command) = (WORKERS[number], self.program("rq"));
-            command.args(["worker", "--name", name, "--url", &self.url(number % 2), "--path"]).arg(in_tests("rq")).args(options).args(queues);
+            command
+                .args(["worker", "--name", name, "--url", &self.url(number % 2), "--path"])
+                .arg(in_tests("rq"))
+                .args(options)
+                .args(queues);
             Process::start(&format!("the worker {name}"), command, self.log(name))
         })
     }
