@@ -79,7 +79,7 @@ fn blocked_clients_need_no_connections_of_their_own() {
     apart.iter_mut().enumerate().for_each(|(number, client)| client.send(&format!("BLPOP q{number} 0")));
     together.iter_mut().for_each(|client| client.send("BLPOP q 0"));
     let mut other = weft.client();
-    eventually(PATIENCE, "all are blocked", || {
+    eventually(3 * PATIENCE, "all are blocked", || {
         other.call("INFO clients").text().is_some_and(|info| info.contains(&format!("blocked_clients:{}\r", 2 * count)))
     });
     println!("{} blocked clients: {} bytes each", 2 * count, (weft.process().memory() - before) / (2 * count) as u64);
