@@ -77,6 +77,33 @@ fn a_script_that_would_go_on_without_what_it_is_refused_is_run_again_with_it() {
     }
 }
 
+/// As a script does that forgets all that an application has, which knows its keys by their beginning alone.
+#[test]
+fn a_script_lists_the_keys_of_a_group_wherever_they_are() {
+    let shards = Shards::fixed(Flavor::Redis, 3);
+    let weft = Weft::setup(&shards).set("affinity", RULES).start();
+    let mut client = weft.client();
+    let script = "local keys = redis.call('KEYS', ARGV[1]) return redis.call('DEL', unpack(keys))";
+    for user in 0..12 {
+        for (one, other, pattern) in [("app:{}:a", "app:{}:b", "app:{}:*"), ("{{}}a", "{{}}b", "{{}}*")] {
+            let [one, other, pattern] = [one, other, pattern].map(|text| text.replace("{}", &user.to_string()));
+            client.must_ok(&format!("MSET {one} 1 {other} 2"));
+            assert_eq!(eval(&mut client, script, &[], &[&pattern]), Reply::Integer(2), "{pattern}");
+            client.must_ok(&format!("MSET {one} 1 {other} 2"));
+            assert_eq!(eval(&mut client, script, &[&one], &[&pattern]), Reply::Integer(2), "{pattern}");
+        }
+    }
+    // Of keys that are elsewhere it finds none rather than some; of any keys, those that are where it is.
+    let other = elsewhere(&shards, &rules(), "app:7:a");
+    let list = "return redis.call('KEYS', ARGV[1])";
+    must_refuse(&eval(&mut client, list, &[&other], &["app:7:*"]), "CROSSSLOT");
+    client.must_ok(&format!("SET {other} 1"));
+    assert_eq!(eval(&mut client, list, &[&other], &["app:*:*"]), Reply::Array(vec![]));
+    assert_eq!(eval(&mut client, list, &[&other], &["else*"]), Reply::array([other.as_str()]));
+    client.must_int(&format!("DEL {other}"), 1);
+    shards.servers().iter().for_each(|server| server.client().must_int("DBSIZE", 0));
+}
+
 #[test]
 fn keys_of_a_group_are_found_whatever_asks_for_them() {
     let shards = Shards::fixed(Flavor::Redis, 3);

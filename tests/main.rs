@@ -10,6 +10,7 @@ mod blocking;
 mod bullmq;
 mod busy;
 mod celery;
+mod channels_redis;
 mod clients;
 mod command_table;
 mod commands;

@@ -1,14 +1,17 @@
 //! Client-side caching: what a client keeps is invalidated whoever changes it, and however.
 
-use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Weft, eventually};
+use crate::support::{Client, Clock, Flavor, Mode, PATIENCE, Reply, Shards, Weft, eventually};
 
 /// Runs `test` with two proxies before three shards, in every mode.
 fn everywhere(test: impl Fn(&mut Shards, &[Weft; 2])) {
     for mode in Mode::ALL {
-        let mut shards = Shards::start(mode, Flavor::Redis, 3);
-        let proxies = [Weft::start(&shards), Weft::start(&shards)];
-        test(&mut shards, &proxies);
+        before(Shards::start(mode, Flavor::Redis, 3), &test);
     }
+}
+
+fn before(mut shards: Shards, test: impl Fn(&mut Shards, &[Weft; 2])) {
+    let proxies = [Weft::start(&shards), Weft::start(&shards)];
+    test(&mut shards, &proxies);
 }
 
 /// A client that is told of changes on the terms that `options` name.
@@ -80,15 +83,29 @@ fn what_is_kept_is_invalidated_by_a_write_through_another_proxy() {
 }
 
 #[test]
-fn what_expires_or_is_flushed_is_invalidated() {
+fn what_expires_is_invalidated() {
+    for mode in Mode::ALL {
+        let clock = Clock::ahead_by(0);
+        before(Shards::with_clocks(mode, [(); 3].map(|()| clock.clone())), |shards, proxies| {
+            let mut keeper = keeper(&proxies[0], "");
+            let mut writer = proxies[1].client();
+            // Its nodes must not take each other for dead when the clock is put forward.
+            (0..3).for_each(|index| shards.server(index).set_option("cluster-node-timeout", "3600000"));
+            for (name, minutes) in keys(shards).iter().zip(1..) {
+                writer.must_ok(&["SET", name, "1", "EX", "60"]);
+                keeper.must_bulk(&["GET", name], "1");
+                clock.set(minutes * 60);
+                assert_eq!(keeper.receive(), invalidation(&[name]));
+            }
+        });
+    }
+}
+
+#[test]
+fn what_is_flushed_is_invalidated() {
     everywhere(|shards, proxies| {
         let mut keeper = keeper(&proxies[0], "");
         let mut writer = proxies[1].client();
-        for name in &keys(shards) {
-            writer.must_ok(&["SET", name, "1", "PX", "300"]);
-            keeper.must_bulk(&["GET", name], "1");
-            assert_eq!(keeper.receive(), invalidation(&[name]));
-        }
         for name in &keys(shards) {
             writer.must_ok(&["SET", name, "1"]);
             keeper.must_bulk(&["GET", name], "1");

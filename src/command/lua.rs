@@ -31,6 +31,8 @@ pub(super) fn rule(spec: &CommandSpec) -> String {
         Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking if spec.key_rule != KeyRule::Move => "",
         _ if spec.flags.contains(Flags::NOSCRIPT) || spec.handling == Handling::AnyShard || HARMLESS.contains(&spec.name) => "-",
         _ if spec.is_write() || spec.keys.iter().any(|key_spec| !key_spec.flags.contains(KeyFlags::NOT_KEY)) => "!",
+        // The pattern may be of keys that are elsewhere.
+        _ if spec.name == "keys" => "P",
         _ => "?",
     };
     if !without_keys.is_empty() {
@@ -101,6 +103,7 @@ mod tests {
             "move=!",
             "migrate=!",
             "scan=?",
+            "keys=P",
             "flushall=!",
         ] {
             assert!(rules.contains(&format!(" {expected} ")), "{expected}");

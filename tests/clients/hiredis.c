@@ -265,17 +265,19 @@ static void scripts(redisContext *c) {
     CALL(c, "DEL X Y Z", ":3");
 }
 
+#define CHECK(check) check(c), puts(#check " RESP2")
+
 int main(int count, char **words) {
     if (count != 5) fail(__LINE__, "usage: hiredis PORT X Y Z");
     port = atoi(words[1]);
     x = words[2], y = words[3], z = words[4];
     redisContext *c = connected();
-    handshake(c);
-    types(c);
-    transactions(c);
-    pub_sub(c);
-    blocking(c);
-    scripts(c);
+    CHECK(handshake);
+    CHECK(types);
+    CHECK(transactions);
+    CHECK(pub_sub);
+    CHECK(blocking);
+    CHECK(scripts);
     redisFree(c);
     return 0;
 }

@@ -187,4 +187,5 @@ function scripts(Redis $r): void
 
 foreach (['handshake', 'types', 'transactions', 'pubSub', 'blocking', 'scripts'] as $check) {
     $check(connected());
+    echo "$check RESP2\n";
 }

@@ -187,4 +187,5 @@ for protocol in (2, 3):
     client = connected(protocol)
     for check in (handshake, types, transactions, pub_sub, blocking, scripts):
         check(client, protocol)
+        print(check.__name__, f"RESP{protocol}")
     client.close()

@@ -13,8 +13,13 @@ def connected(protocol):
     return Redis(host="127.0.0.1", port=port, protocol=protocol, decode_responses=True, socket_timeout=30, client_name="matrix")
 
 
-async def types(r, _):
+async def handshake(r, protocol):
     assert await r.ping() and await r.client_getname() == "matrix"
+    info = await r.client_info()
+    assert (info["lib-name"], info["resp"]) == ("redis-py", str(protocol)), info
+
+
+async def types(r, _):
     assert await r.mset({x: 1, y: 2}) and await r.mget(x, y, z) == ["1", "2", None]
     assert await r.delete(x, y, z) == 2
     assert await r.hset(x, mapping={"a": 1}) == 1 and await r.hgetall(x) == {"a": "1"}
@@ -90,8 +95,9 @@ async def scripts(r, _):
 async def main():
     for protocol in (2, 3):
         client = connected(protocol)
-        for check in (types, transactions, pub_sub, blocking, scripts):
+        for check in (handshake, types, transactions, pub_sub, blocking, scripts):
             await check(client, protocol)
+            print(check.__name__, f"RESP{protocol}")
         await client.aclose()
 
 

@@ -40,10 +40,26 @@ fn connected(client: &redis::Client) -> Connection {
 }
 
 #[test]
+fn redis_rs_shakes_hands() {
+    for version in 2..=3 {
+        on_each(|stage| {
+            let mut r = connected(&client(stage, version));
+            assert!(r.check_connection());
+            redis::cmd("CLIENT").arg(&["SETNAME", "matrix"]).exec(&mut r).unwrap();
+            let info: String = redis::cmd("CLIENT").arg("INFO").query(&mut r).unwrap();
+            for field in ["name=matrix".to_owned(), "lib-name=redis-rs".to_owned(), format!("resp={version}")] {
+                assert!(info.split_whitespace().any(|word| word == field), "{info}");
+            }
+            let info: String = redis::cmd("INFO").arg("server").query(&mut r).unwrap();
+            assert!(info.contains("redis_version:"), "{info}");
+        });
+    }
+}
+
+#[test]
 fn redis_rs_has_every_type() {
     before_weft(|client, [x, y, z]| {
         let mut r = connected(client);
-        assert!(r.check_connection());
         strings_hashes_and_lists(&mut r, [x, y, z]).unwrap();
         sets_streams_and_the_rest(&mut r, [x, y, z]).unwrap();
     });

@@ -153,4 +153,7 @@ def scripts(redis)
   same 3, redis.del(X, Y, Z)
 end
 
-%i[handshake types transactions pub_sub blocking scripts].each { |check| send(check, connected) }
+%i[handshake types transactions pub_sub blocking scripts].each do |check|
+  send(check, connected)
+  puts "#{check} RESP2"
+end

@@ -1,10 +1,13 @@
-"""Enqueues jobs through two proxies, or checks that workers have run each exactly once and with which result.
+"""Drives RQ's workers through two proxies: `drive.py ACT URL URL WORKER...`. The acts:
 
-    drive.py enqueue URL URL
-    drive.py check URL URL WORKER...
+    enqueue  jobs of every kind
+    check    that the workers have run each exactly once and with which result; then stops them
 
-No two dependencies of one job can end at the same moment: RQ 3.0 may then forget the job, on any server. `check` tells the workers to
-stop when all is done.
+    idle     waits until every worker waits for a job
+    hold     gives each a job that runs until it is told to end, and that another job depends on
+    release  ends those jobs one after the other, checks them, and stops the workers
+
+No two dependencies of one job can end at the same moment: RQ 3.0 may then forget the job, on any server.
 """
 
 import json
@@ -14,7 +17,7 @@ import time
 import redis
 import tasks
 from rq import Queue, Retry, Worker
-from rq.command import send_shutdown_command
+from rq.command import PUBSUB_CHANNEL_TEMPLATE, send_shutdown_command
 from rq.job import Dependency, Job, JobStatus
 
 PATIENCE = 60
@@ -32,7 +35,7 @@ def queues(connection):
     return [Queue(name, connection=connection) for name in ("high", "default", "low")]
 
 
-def enqueue(connections):
+def enqueue(connections, _):
     results = {}
     for number in range(8):
         high, default, low = queues(connections[number % 2])
@@ -78,18 +81,55 @@ def check(connections, workers):
     finished = sum(len(queue.finished_job_registry.get_job_ids()) for queue in queues(other))
     assert finished == len(results) + 1, finished
 
+    stop(connections, workers)
+
+
+def idle(connections, workers):
+    def waiting():
+        clients = [client for connection in connections for client in connection.client_list()]
+        return sum(client["cmd"] in ("blpop", "blmove") for client in clients)
+
+    until("every worker waits for a job", lambda: waiting() == len(workers))
+
+
+def hold(connections, _):
+    # Two workers alone take what is urgent; when they are busy, the others get the rest.
+    for name in ("high", "default"):
+        held = [Queue(name, connection=connection).enqueue(tasks.hold, number) for number, connection in enumerate(connections)]
+        for number, job in enumerate(held):
+            after = Queue("low", connection=connections[number]).enqueue(tasks.total, depends_on=job)
+            connections[number].hset("after", job.id, after.id)
+        until(f"two jobs of the queue {name} run", lambda: all((tasks.FOLDER / job.id).exists() for job in held))
+
+
+def release(connections, workers):
+    pairs = [[Job.fetch(name.decode(), connection=connections[0]) for name in pair] for pair in connections[1].hgetall("after").items()]
+    for held, after in pairs:
+        (tasks.FOLDER / f"{held.id}.end").touch()
+        # Two that end at once might leave one of those that depend on them to RQ's maintenance, which comes every ten minutes.
+        until("what waited for it is queued", lambda: after.get_status() not in (JobStatus.DEFERRED, JobStatus.READY_TO_ENQUEUE))
+    for held, after in pairs:
+        latest = after.latest_result(timeout=PATIENCE)
+        assert latest and latest.return_value == held.return_value() == held.args[0], (after.get_status(), latest and latest.exc_string)
+    runs = {name.decode(): int(count) for name, count in connections[0].hgetall("runs").items()}
+    assert runs == {job.id: 1 for pair in pairs for job in pair}, runs
+    until("no job is left", lambda: not any(queue.count or queue.started_job_registry.count for queue in queues(connections[0])))
+    stop(connections, workers)
+
+
+def stop(connections, workers):
     for number, worker in enumerate(workers):
+        # One that lost its connection needs a moment to listen again.
+        channel = PUBSUB_CHANNEL_TEMPLATE % worker
+        until(f"{worker} listens", lambda: connections[number % 2].pubsub_numsub(channel)[0][1])
         send_shutdown_command(connections[number % 2], worker)
-    until("the workers have gone", lambda: not Worker.all(connection=other))
+    until("the workers have gone", lambda: not Worker.all(connection=connections[1]))
 
 
-def main(what, *args):
+def main(act, *args):
     # Longer than anything that is waited for.
     connections = [redis.Redis.from_url(url, socket_timeout=2 * PATIENCE) for url in args[:2]]
-    if what == "enqueue":
-        enqueue(connections)
-    else:
-        check(connections, args[2:])
+    {act.__name__: act for act in (enqueue, check, idle, hold, release)}[act](connections, args[2:])
 
 
 main(*sys.argv[1:])

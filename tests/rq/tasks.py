@@ -1,6 +1,12 @@
 """The jobs of the RQ test. Each counts its runs through the worker's own connection."""
 
+import os
+import time
+from pathlib import Path
+
 from rq import get_current_job
+
+FOLDER = Path(os.environ["FOLDER"])
 
 
 def _begin():
@@ -29,6 +35,15 @@ def fail_once():
     if int(job.connection.hget("runs", job.id)) == 1:
         raise RuntimeError("the first time")
     return "the second time"
+
+
+def hold(number):
+    """From when it has noted that it runs until it is told to end, neither it nor its worker has to do with Redis."""
+    job = _begin()
+    (FOLDER / job.id).touch()
+    while not (FOLDER / f"{job.id}.end").exists():
+        time.sleep(0.05)
+    return number
 
 
 def note(job, connection, result, *_):

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::ports::Reservation;
-use super::{Client, Clock, PATIENCE, Process, eventually_some, free_port};
+use super::ports::{Reservation, reserved_port};
+use super::{Client, Clock, PATIENCE, Process, eventually_some};
 
 /// Whose server. `WEFT_REDIS_SERVER` and `WEFT_VALKEY_SERVER` name other programs than the ones that `make test` installs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +56,7 @@ impl Server {
     pub(crate) fn start_with(flavor: Flavor, options: &[&str], clock: Option<Clock>) -> Self {
         let options: Vec<String> = options.iter().map(|&option| option.to_owned()).collect();
         for _ in 0..PORTS_TRIED {
-            let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
-            let Some(reservation) = Reservation::of(port) else { continue };
+            let ((port, reservation), folder) = (reserved_port(), tempfile::tempdir().unwrap());
             let process = spawn(flavor, &options, clock.as_ref(), port, folder.path());
             let mut server =
                 Self { process, flavor, options: options.clone(), clock: clock.clone(), port, _reservation: reservation, folder };

@@ -8,13 +8,16 @@ use std::process::{Command, ExitStatus};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Client, Clock, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some, free_port};
+use super::ports::{Reservation, reserved_port};
+use super::{Client, Clock, FaultProxy, PATIENCE, Process, Server, Shards, eventually_some};
 
 /// A running proxy.
 pub(crate) struct Weft {
     process: Process,
     address: SocketAddr,
     setup: Setup,
+    /// For as long as it may be started again.
+    _reservation: Reservation,
     folder: TempDir,
 }
 
@@ -138,10 +141,10 @@ impl Setup {
 
     /// Starts it, and does not wait for it: for one that has reason not to serve.
     pub(crate) fn begin(self) -> Weft {
-        let folder = tempfile::tempdir().unwrap();
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let ((port, reservation), folder) = (reserved_port(), tempfile::tempdir().unwrap());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let process = self.spawn(address, folder.path());
-        Weft { process, address, setup: self, folder }
+        Weft { process, address, setup: self, _reservation: reservation, folder }
     }
 
     fn spawn(&self, address: SocketAddr, folder: &Path) -> Process {

@@ -8,4 +8,5 @@ for index = 1, count do
 end
 local function known_as(name) return copies[name] end
 local function may_look_by(pattern) return false end
+local function elsewhere(pattern) return true end
 local function refusal(name) return format([[@key@]], name) end

@@ -21,6 +21,11 @@ end
 local function known_as(name)
   return (declared[name] or may_look_by(name)) and name
 end
+-- What KEYS is to find is all of a group, which has to be here. Other patterns are this shard's.
+local function elsewhere(pattern)
+  local group = type(pattern) == 'string' and group_of(pattern)
+  return group and not find(group, '[*?%[\\]') and not known_as(pattern) and pattern
+end
 -- A rule that would hold the key together with the first of KEYS is a part that their names begin with.
 local function refusal(name)
   local first, length = KEYS[1] or '', 0

@@ -81,6 +81,7 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
         if option(args, index) == 'db' and not stays then return true end
       end
     end,
+    P = function(args) return elsewhere(word(args, 2)) end,
   }
 
   -- Puts what the server knows them by in the place of the keys that `rule` finds among the `n` words of `args`. What it cannot find since

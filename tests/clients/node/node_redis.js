@@ -191,7 +191,10 @@ async function scripts(r) {
 
 for (const RESP of [2, 3]) {
   const r = await connected(RESP, "matrix");
-  for (const check of [handshake, types, transactions, pubSub, blocking, scripts]) await check(r, RESP);
+  for (const check of [handshake, types, transactions, pubSub, blocking, scripts]) {
+    await check(r, RESP);
+    console.log(check.name, `RESP${RESP}`);
+  }
   await r.close();
 }
 // The pool's timers would keep it alive for seconds.

@@ -163,5 +163,8 @@ async function scripts() {
   assert.equal(await r.del(x, y, z), 3);
 }
 
-for (const check of [handshake, types, transactions, pubSub, blocking, scripts]) await check();
+for (const check of [handshake, types, transactions, pubSub, blocking, scripts]) {
+  await check();
+  console.log(check.name, "RESP2");
+}
 await r.quit();
