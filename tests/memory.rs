@@ -236,8 +236,7 @@ fn a_value_of_a_hundred_megabytes_is_in_memory_once_and_then_no_more() {
         assert_eq!(client.receive(), Reply::Simple("QUEUED".into()));
         client.must_reply("EXEC", Reply::Array(vec![Reply::ok()]));
     });
-    // As it came, as the shard keeps it until commit, and in the step that says so.
-    pass(&mut client, &mut weft, "EXEC of two shards", 3, &|client| {
+    pass(&mut client, &mut weft, "EXEC of two shards", 1, &|client| {
         client.must_ok("MULTI");
         client.send_raw(&set);
         assert_eq!(client.receive(), Reply::Simple("QUEUED".into()));
