@@ -7,6 +7,7 @@
 mod listener;
 mod worker;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -45,7 +46,7 @@ pub(crate) struct Shared {
 /// Serves clients as `config` says until SIGTERM or SIGINT, then closes all connections and returns.
 ///
 /// # Errors
-/// When the shards cannot be found or the port cannot be bound, before any client was served.
+/// When the shards cannot be used or the port cannot be bound, before any client was served.
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     runtime.block_on(async {
@@ -64,7 +65,11 @@ pub fn run(config: Config) -> Result<()> {
 async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> {
     let config = Arc::new(config);
     allow_descriptors(config.limits.clients_max);
-    let topology = Topology::start(&config.topology, &config.upstream).await.context("cannot find the shards")?;
+    let mut stopped = pin!(stopped);
+    let topology = tokio::select! {
+        topology = Topology::start(&config.topology, &config.upstream) => topology.context("cannot use the shards")?,
+        () = &mut stopped => return Ok(()),
+    };
     let workers = config.listen.worker_count().get();
     let listeners =
         listener::bind(config.listen.address, workers).with_context(|| format!("cannot listen on {}", config.listen.address))?;
@@ -94,7 +99,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     }
     tracing::info!(address = %shared.config.listen.address, workers, "serving");
     tokio::select! {
-        () = stopped => {}
+        () = &mut stopped => {}
         () = sample(&shared.metrics) => {}
     }
     tracing::info!("stopping");

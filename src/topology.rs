@@ -17,5 +17,5 @@ pub use discovery::{DiscoveryError, from_shards, from_slots};
 pub use facts::{OLDEST_VERSION, ServerFacts, Unfit, Version};
 pub use inquiry::AskError;
 pub use placement::{place, share};
-pub use refresh::{Facts, Topology, TopologyError};
+pub use refresh::{Facts, Topology, UnfitShards};
 pub use slot_map::{Mode, Shard, ShardId, SlotMap};

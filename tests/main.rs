@@ -33,6 +33,7 @@ mod rq;
 mod script_reply;
 mod scripts;
 mod server_commands;
+mod starting;
 mod support;
 mod support_works;
 mod tidy;

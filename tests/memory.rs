@@ -79,7 +79,7 @@ fn blocked_clients_need_no_connections_of_their_own() {
     apart.iter_mut().enumerate().for_each(|(number, client)| client.send(&format!("BLPOP q{number} 0")));
     together.iter_mut().for_each(|client| client.send("BLPOP q 0"));
     let mut other = weft.client();
-    eventually(PATIENCE, "all are blocked", || {
+    eventually(3 * PATIENCE, "all are blocked", || {
         other.call("INFO clients").text().is_some_and(|info| info.contains(&format!("blocked_clients:{}\r", 2 * count)))
     });
     println!("{} blocked clients: {} bytes each", 2 * count, (weft.process().memory() - before) / (2 * count) as u64);
@@ -207,7 +207,8 @@ fn writes_to_a_shard_that_does_not_take_them_are_not_gathered() {
 fn a_value_of_a_hundred_megabytes_is_in_memory_once_and_then_no_more() {
     const SIZE: usize = 100 << 20;
     let shards = Shards::fixed(Flavor::Redis, 2);
-    let mut weft = Weft::start(&shards);
+    // However long a shard is busy with it.
+    let mut weft = Weft::setup(&shards).set("upstream.reply_timeout_ms", 60_000).set("transactions.lease_ms", 60_000).start();
     let mut client = weft.client();
     let [a, b] = [0, 1].map(|shard| shards.key_on(shard, "k"));
     client.must_ok(&format!("MSET {a} 1 {b} 2"));
@@ -264,8 +265,8 @@ fn large_requests_of_many_clients_wait_for_each_other() {
     });
     let cost = weft.process().memory_peak() - before;
     println!("12 times 16 MiB with room for 32: {} MiB", cost / MIB);
-    // What is budgeted, one that goes beyond, and what the allocator keeps.
-    assert!(cost < 32 * MIB + 2 * SIZE as u64, "{cost} bytes");
+    // What is budgeted, one that goes beyond, and at each of the two workers one that was answered and is about to be freed.
+    assert!(cost < 32 * MIB + 3 * SIZE as u64, "{cost} bytes");
 }
 
 #[test]

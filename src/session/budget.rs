@@ -41,6 +41,22 @@ struct Holder {
     since: Option<Instant>,
 }
 
+impl State {
+    /// `client` holds `bytes` in place of `before`.
+    fn hold(&mut self, client: &Arc<ClientShared>, before: usize, bytes: usize, bytes_max: usize) {
+        let id = client.id;
+        self.used = self.used - before + bytes;
+        if bytes == 0 {
+            self.holders.remove(&id);
+        } else {
+            self.holders.entry(id).or_insert_with(|| Holder { client: Arc::clone(client), bytes, since: None }).bytes = bytes;
+        }
+        if self.used <= bytes_max || (bytes == 0 && self.beyond == Some(id)) {
+            self.beyond = None;
+        }
+    }
+}
+
 impl Budget {
     /// A budget of `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
@@ -90,19 +106,19 @@ impl Claim {
         if bytes <= self.bytes {
             return Poll::Ready(());
         }
-        let id = self.client.id;
-        {
-            let mut state = self.budget.lock();
-            if state.used - self.bytes + bytes > self.budget.bytes_max {
-                if *state.beyond.get_or_insert(id) != id {
-                    state.waiting.insert(id, cx.waker().clone());
-                    return Poll::Pending;
-                }
-                tracing::debug!(client = id, bytes, "goes beyond what clients may hold together");
+        let (id, bytes_max) = (self.client.id, self.budget.bytes_max);
+        let mut state = self.budget.lock();
+        if state.used - self.bytes + bytes > bytes_max {
+            if *state.beyond.get_or_insert(id) != id {
+                state.waiting.insert(id, cx.waker().clone());
+                return Poll::Pending;
             }
-            state.waiting.remove(&id);
+            tracing::debug!(client = id, bytes, "goes beyond what clients may hold together");
         }
-        self.set(bytes);
+        state.waiting.remove(&id);
+        state.hold(&self.client, self.bytes, bytes, bytes_max);
+        drop(state);
+        self.bytes = bytes;
         Poll::Ready(())
     }
 
@@ -112,19 +128,9 @@ impl Claim {
         if bytes == self.bytes {
             return;
         }
-        let id = self.client.id;
         let woken = {
             let mut state = self.budget.lock();
-            state.used = state.used - self.bytes + bytes;
-            if bytes == 0 {
-                state.holders.remove(&id);
-            } else {
-                let client = &self.client;
-                state.holders.entry(id).or_insert_with(|| Holder { client: Arc::clone(client), bytes, since: None }).bytes = bytes;
-            }
-            if state.used <= self.budget.bytes_max || (bytes == 0 && state.beyond == Some(id)) {
-                state.beyond = None;
-            }
+            state.hold(&self.client, self.bytes, bytes, self.budget.bytes_max);
             if bytes < self.bytes { std::mem::take(&mut state.waiting) } else { BTreeMap::new() }
         };
         self.bytes = bytes;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisConnectionInfo, Value};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::discovery::{self, DiscoveryError};
@@ -47,6 +47,17 @@ pub enum AskError {
     /// It is not a server weft can use.
     #[error("{0}")]
     Unfit(#[from] Unfit),
+}
+
+impl AskError {
+    /// Whether it will be so until somebody changes the configuration or the server; anything else may pass by itself.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unfit(_) | Self::NotRedis => true,
+            Self::Redis(error) => error.kind() == ErrorKind::AuthenticationFailed || matches!(error.code(), Some("NOAUTH" | "NOPERM")),
+            Self::TimedOut(_) | Self::Discovery(_) => false,
+        }
+    }
 }
 
 /// What a node is asked for, beside its facts.

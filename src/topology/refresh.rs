@@ -38,23 +38,20 @@ pub struct Topology {
 /// What the primaries say of themselves. A server that never answered is missing; one that stopped answering keeps its last word.
 pub type Facts = BTreeMap<NodeAddr, ServerFacts>;
 
-/// The topology cannot be served.
+/// Servers that answer, and that weft must not use: waiting for them to become others would be in vain.
 #[derive(Debug, thiserror::Error)]
-pub enum TopologyError {
-    /// No seed gave a view of the cluster.
-    #[error("no seed answers: {}", list(.0))]
-    NoSeedAnswers(Vec<(NodeAddr, AskError)>),
-    /// Static servers that weft must not use.
-    #[error("unfit shards: {}", list(.0))]
-    UnfitShards(Vec<(NodeAddr, AskError)>),
-}
+#[error("unfit shards: {}", list(.0))]
+pub struct UnfitShards(Vec<(NodeAddr, AskError)>);
 
 impl Topology {
     /// Learns the first map and keeps it current by a task on the runtime this is called on.
     ///
-    /// A cluster's seeds need not all answer, but one must. Static shards need not answer, they may come later; those that do must be
-    /// primaries outside any cluster.
-    pub async fn start(config: &TopologyConfig, upstream: &UpstreamConfig) -> Result<Self, TopologyError> {
+    /// Who is away may come later, as when everything is started at once. Static shards are not waited for: those that answer must be
+    /// primaries outside any cluster. Of a cluster's seeds one must have answered before there is a map, so this waits for it.
+    ///
+    /// # Errors
+    /// A static shard, or each of the seeds, is a server that weft cannot use.
+    pub async fn start(config: &TopologyConfig, upstream: &UpstreamConfig) -> Result<Self, UnfitShards> {
         let (source, map) = match config {
             TopologyConfig::Static(fixed) => (Source::Static, placement::place(fixed)),
             TopologyConfig::Cluster(cluster) => (Source::Cluster(cluster.clone()), SlotMap::new(Mode::Cluster, Vec::new())),
@@ -123,19 +120,21 @@ struct Control {
 }
 
 impl Control {
-    /// The first round asks whom the configuration names, the second the primaries these named.
-    async fn first_rounds(&mut self, patience: Duration) -> Result<(), TopologyError> {
-        let answers = self.inquiry.ask(self.questions(), patience).await;
-        let failed = self.take_in(answers);
-        match self.source {
-            Source::Static => {
-                let unfit: Vec<_> = failed.into_iter().filter(|(_, error)| matches!(error, AskError::Unfit(_))).collect();
-                if unfit.is_empty() { Ok(()) } else { Err(TopologyError::UnfitShards(unfit)) }
-            }
-            Source::Cluster(_) if self.map.borrow().shards().is_empty() => Err(TopologyError::NoSeedAnswers(failed)),
-            Source::Cluster(_) => {
-                self.round().await;
-                Ok(())
+    /// The first round asks whom the configuration names, until there is a map; the second the primaries these named.
+    async fn first_rounds(&mut self, patience: Duration) -> Result<(), UnfitShards> {
+        loop {
+            let questions = self.questions();
+            let asked = questions.len();
+            let answers = self.inquiry.ask(questions, patience).await;
+            let unfit: Vec<_> = self.take_in(answers).into_iter().filter(|(_, error)| error.is_lasting()).collect();
+            match self.source {
+                Source::Static => return if unfit.is_empty() { Ok(()) } else { Err(UnfitShards(unfit)) },
+                Source::Cluster(_) if !self.map.borrow().shards().is_empty() => {
+                    self.round().await;
+                    return Ok(());
+                }
+                Source::Cluster(_) if unfit.len() == asked => return Err(UnfitShards(unfit)),
+                Source::Cluster(_) => sleep(REFRESH_PAUSE).await,
             }
         }
     }

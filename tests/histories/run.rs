@@ -129,12 +129,18 @@ fn round(world: &mut World, terms: &Terms, rng: &mut Rng, account: &mut Account)
 fn afflict(world: &mut World, terms: &Terms, rng: &mut Rng, scene: &Scene<'_>, account: &mut Account) {
     let (began, mut due) = (Instant::now(), Vec::new());
     account.timeline.clear();
-    let lacks = |account: &Account| terms.faults.iter().any(|kind| !account.faults.contains_key(kind));
+    let lacking = |account: &Account| -> Vec<faults::Kind> {
+        terms.faults.iter().filter(|kind| !account.faults.contains_key(kind)).copied().collect()
+    };
     let answered = || scene.progress.iter().map(|count| count.load(Ordering::Relaxed)).sum::<u64>();
-    while began.elapsed() < terms.round || lacks(account) || answered() < terms.answered_min {
+    while began.elapsed() < terms.round || !lacking(account).is_empty() || answered() < terms.answered_min {
         assert!(began.elapsed() < terms.round + ROUND_GRACE, "{} were answered; faults: {:?}", answered(), account.faults);
         if due.is_empty() {
-            due.clone_from(&terms.faults);
+            // At the end what has not come along is tried alone, as long as it takes.
+            due = if began.elapsed() < terms.round { Vec::new() } else { lacking(account) };
+            if due.is_empty() {
+                due.clone_from(&terms.faults);
+            }
             rng.shuffle(&mut due);
         }
         let Some(first) = due.pop() else {

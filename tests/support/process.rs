@@ -1,8 +1,10 @@
 //! A child process that dies with its owner, and the signals a test sends to it.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
@@ -19,6 +21,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` with its output in the file `log`.
     pub(crate) fn start(name: &str, mut command: Command, log: PathBuf) -> Self {
+        FAILURES_ARE_TOLD.call_once(tell_failures);
         let output = File::options().create(true).append(true).open(&log).unwrap();
         command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
         let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {:?}: {error}; run `make test`", command.get_program()));
@@ -106,5 +109,18 @@ impl Drop for Process {
         }
     }
 }
+
+/// A test that fails says why at once, beside its name: the summary at the end is the first thing that a cut log lacks.
+fn tell_failures() {
+    let told_before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        // Not by a macro: what those print belongs to the test, and waits for the end.
+        let _ = writeln!(std::io::stderr(), "\n{}: {panic}", thread.name().unwrap_or("a thread"));
+        told_before(panic);
+    }));
+}
+
+static FAILURES_ARE_TOLD: Once = Once::new();
 
 const LOG_LINES: usize = 40;

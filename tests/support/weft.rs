@@ -90,6 +90,12 @@ impl Setup {
         self
     }
 
+    /// Asks nobody but `seed` for the map of a cluster.
+    pub(crate) fn seeded_by(mut self, seed: SocketAddr) -> Self {
+        self.topology = format!("{{cluster: {{seeds: [\"{seed}\"]}}}}");
+        self
+    }
+
     /// Names every node of a cluster as a seed, so that it starts while one of them is down.
     pub(crate) fn seeded_by_all(mut self, shards: &Shards) -> Self {
         let named = |server: &Server| format!("\"{}\"", server.address());
@@ -120,16 +126,22 @@ impl Setup {
     #[track_caller]
     pub(crate) fn start(self) -> Weft {
         for _ in 0..PORTS_TRIED {
-            let folder = tempfile::tempdir().unwrap();
-            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-            let mut process = self.spawn(address, folder.path());
-            if comes_up(&mut process, address) {
-                return Weft { process, address, setup: self, folder };
+            let mut weft = self.clone().begin();
+            if comes_up(&mut weft.process, weft.address) {
+                return weft;
             }
-            let log = process.log();
+            let log = weft.process.log();
             assert!(log.contains("in use"), "weft does not start:\n{log}");
         }
         panic!("{PORTS_TRIED} ports were taken by others");
+    }
+
+    /// Starts it, and does not wait for it: for one that has reason not to serve.
+    pub(crate) fn begin(self) -> Weft {
+        let folder = tempfile::tempdir().unwrap();
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let process = self.spawn(address, folder.path());
+        Weft { process, address, setup: self, folder }
     }
 
     fn spawn(&self, address: SocketAddr, folder: &Path) -> Process {
