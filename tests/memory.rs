@@ -208,7 +208,8 @@ fn a_value_of_a_hundred_megabytes_is_in_memory_once_and_then_no_more() {
     const SIZE: usize = 100 << 20;
     let shards = Shards::fixed(Flavor::Redis, 2);
     // However long a shard is busy with it.
-    let mut weft = Weft::setup(&shards).set("upstream.reply_timeout_ms", 60_000).set("transactions.lease_ms", 60_000).start();
+    let setup = Weft::setup(&shards).set("upstream.reply_timeout_ms", 60_000).set("transactions.lease_ms", 60_000);
+    let mut weft = setup.set("transactions.patience_ms", 60_000).start();
     let mut client = weft.client();
     let [a, b] = [0, 1].map(|shard| shards.key_on(shard, "k"));
     client.must_ok(&format!("MSET {a} 1 {b} 2"));
@@ -237,8 +238,7 @@ fn a_value_of_a_hundred_megabytes_is_in_memory_once_and_then_no_more() {
         assert_eq!(client.receive(), Reply::Simple("QUEUED".into()));
         client.must_reply("EXEC", Reply::Array(vec![Reply::ok()]));
     });
-    // As it came, as the shard keeps it until commit, and in the step that says so.
-    pass(&mut client, &mut weft, "EXEC of two shards", 3, &|client| {
+    pass(&mut client, &mut weft, "EXEC of two shards", 1, &|client| {
         client.must_ok("MULTI");
         client.send_raw(&set);
         assert_eq!(client.receive(), Reply::Simple("QUEUED".into()));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::MissedTickBehavior;
 
 use super::Shared;
@@ -27,25 +27,30 @@ use crate::upstream::{Handshake, Upstreams};
 pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start a runtime")?;
     LocalSet::new().block_on(&runtime, async move {
-        let listener = TcpListener::from_std(listener)?;
-        let mut stop = shared.stop.clone();
-        let mailbox = Arc::default();
-        let context = context(index, &shared, &mailbox);
-        let mut sessions = JoinSet::new();
-        tokio::select! {
-            () = accept(&listener, &context, &mailbox, &mut sessions) => {}
-            () = context.tracker.deliver() => {}
-            () = housekeeping(&context) => {}
-            () = forget(&context) => {}
-            () = follow_topology(&context) => {}
-            // One sweeper is enough for all workers.
-            () = context.engine.sweep(&context.config.sweep), if index == 0 => {}
-            _ = stop.wait_for(|stop| *stop) => {}
-        }
-        sessions.shutdown().await;
-        context.engine.finish().await;
-        Ok(())
+        // In a task of its own: what is awaited here is polled whenever any task of the worker has something to do.
+        spawn_local(work(index, listener, shared)).await.context("a worker has ended too early")?
     })
+}
+
+async fn work(index: usize, listener: std::net::TcpListener, shared: Shared) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut stop = shared.stop.clone();
+    let mailbox = Arc::default();
+    let context = context(index, &shared, &mailbox);
+    let mut sessions = JoinSet::new();
+    tokio::select! {
+        () = accept(&listener, &context, &mailbox, &mut sessions) => {}
+        () = context.tracker.deliver() => {}
+        () = housekeeping(&context) => {}
+        () = forget(&context) => {}
+        () = follow_topology(&context) => {}
+        // One sweeper is enough for all workers.
+        () = context.engine.sweep(&context.config.sweep), if index == 0 => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    sessions.shutdown().await;
+    context.engine.finish().await;
+    Ok(())
 }
 
 /// What the sessions of this worker share.

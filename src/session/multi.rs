@@ -289,9 +289,9 @@ impl Session {
         let queued = || queue.elements.iter().flat_map(Element::commands);
         let mut commands: Vec<Routed> = queued().cloned().collect();
         let brought = self.bring_scripts(&mut commands).await?;
-        let mut executed = context.engine.exec(commands.clone(), watch, self.client.proto()).await;
+        let mut executed = context.engine.exec(commands, watch, self.client.proto()).await;
         if let Ok(Executed::Replies(replies)) = &mut executed {
-            brought.read(&commands, replies);
+            brought.read(replies);
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
             context.serve(queued().flat_map(blocking::brought)).await;

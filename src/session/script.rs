@@ -141,7 +141,8 @@ impl Session {
         by_digest.dedup_by_key(|(command, held)| (command.place, held.digest()));
         let loads = by_digest.iter().map(|(command, held)| self.load_script(command.place, held.digest().as_bytes(), held.text()));
         join_all(loads).await;
-        Ok(Brought { held: brought.into_iter().map(|(_, held)| held).collect(), token })
+        let held: Vec<_> = brought.into_iter().map(|(_, held)| held).collect();
+        Ok(Brought { commands: if held.is_empty() { Vec::new() } else { commands.to_vec() }, held, token })
     }
 }
 
@@ -153,14 +154,16 @@ pub(super) fn is_loaded_by(reply: &[u8]) -> bool {
 /// The scripts among the commands of a transaction that are held, in their order, and what their refusals bear.
 pub(super) struct Brought {
     held: Vec<Arc<Held>>,
+    /// All commands, in the form that they were brought in; none if no script is held.
+    commands: Vec<Routed>,
     token: Token,
 }
 
 impl Brought {
-    /// Puts `replies`, those of `commands` in the form that they were brought in, into the form that the client is to have.
-    pub(super) fn read(&self, commands: &[Routed], replies: &mut [Bytes]) {
+    /// Puts `replies`, those of the commands, into the form that the client is to have.
+    pub(super) fn read(&self, replies: &mut [Bytes]) {
         let mut held = self.held.iter().peekable();
-        for (command, reply) in commands.iter().zip(replies) {
+        for (command, reply) in self.commands.iter().zip(replies) {
             let name = |held: &&Arc<Held>| [held.digest().as_bytes(), held.text()].contains(&command.request.arg(1));
             if command.is_script()
                 && let Some(held) = held.next_if(name)

@@ -6,7 +6,7 @@
 //! highest cluster epoch wins, then the one that covers most slots, then the one most nodes share. While no node answers, the last
 //! map stays: its shards may still serve.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ pub struct Topology {
 }
 
 /// What the primaries say of themselves. A server that never answered is missing; one that stopped answering keeps its last word.
-pub type Facts = HashMap<NodeAddr, ServerFacts>;
+pub type Facts = BTreeMap<NodeAddr, ServerFacts>;
 
 /// Servers that answer, and that weft must not use: waiting for them to become others would be in vain.
 #[derive(Debug, thiserror::Error)]

@@ -5,13 +5,12 @@ use bytes::Bytes;
 use super::answer::{self, Said};
 use super::batch::KeyLock;
 use super::script::Script;
-use super::{Participant, Refusal, State, TxnId, internal_keys};
-use crate::resp::Request;
+use super::{Participant, Refusal, State, TxnId};
+use crate::resp::Pieces;
 
 /// The abort at `participant`, whose record has `keys`.
-pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Request {
-    let declared = KeyLock::declare(participant, internal_keys::record(participant, tid), keys);
-    Script::Abort.call(&declared, &[tid.to_string()])
+pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Pieces {
+    Script::Abort.begin_with_locks(tid, participant, keys, 0, 0).finish()
 }
 
 /// Reads the answer: the state after it.

@@ -11,9 +11,9 @@ use super::batch::Batch;
 use super::engine::Engine;
 use super::error::ExecError;
 use super::participant::Participant;
-use super::{Locked, gate, part};
+use super::{Locked, Script, gate, part};
 use crate::metrics::Counter;
-use crate::resp::{Proto, Request};
+use crate::resp::{Frame, Proto, Request};
 use crate::route::Place;
 use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_apart, call_noting, goes_apart};
 
@@ -95,11 +95,11 @@ impl Target {
     ///
     /// # Errors
     /// As [`call`](crate::upstream::call).
-    pub(super) async fn call(&self, proto: Proto, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    pub(super) async fn call(&self, proto: Proto, requests: &[impl Frame]) -> Result<Vec<Bytes>, UpstreamError> {
         let mut run = None;
         let result = if self.asking {
-            let mut all = vec![Request::new(&["ASKING"])];
-            all.extend_from_slice(requests);
+            let asking = Request::new(&["ASKING"]);
+            let all: Vec<&dyn Frame> = std::iter::once(&asking as &dyn Frame).chain(requests.iter().map(|request| request as _)).collect();
             self.call_noting(proto, &all, &mut run).await.map(|mut replies| replies.split_off(1))
         } else {
             self.call_noting(proto, requests, &mut run).await
@@ -108,24 +108,24 @@ impl Target {
         result
     }
 
-    async fn call_noting(&self, proto: Proto, requests: &[Request], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
+    async fn call_noting(&self, proto: Proto, requests: &[impl Frame], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
         if goes_apart(requests) {
             return Box::pin(call_apart(&self.node, self.place.db, proto, requests, run)).await;
         }
         call_noting(&self.node.shared(self.place.db, proto), requests, run).await
     }
 
-    /// Like [`call`](Self::call) for one EVALSHA; a script that the shard does not know is loaded and called again, since then
-    /// nothing ran.
+    /// Like [`call`](Self::call) for one EVALSHA of `script`; if the shard does not know that, it is loaded and called again, since nothing
+    /// ran.
     ///
     /// # Errors
     /// As [`call`](crate::upstream::call).
-    pub(super) async fn eval(&self, proto: Proto, load: &Request, request: &Request) -> Result<Bytes, UpstreamError> {
+    pub(super) async fn eval(&self, proto: Proto, script: Script, request: &impl Frame) -> Result<Bytes, UpstreamError> {
         let reply = self.call(proto, std::slice::from_ref(request)).await?.remove(0);
         if !reply.starts_with(b"-NOSCRIPT") {
             return Ok(reply);
         }
-        self.call(proto, std::slice::from_ref(load)).await?;
+        self.call(proto, &[script.load()]).await?;
         Ok(self.call(proto, std::slice::from_ref(request)).await?.remove(0))
     }
 

@@ -4,8 +4,8 @@ use std::hash::{Hash, Hasher};
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Participant, internal_keys};
-use crate::resp::{Proto, Request};
+use super::Participant;
+use crate::resp::{FrameWriter, Proto, Request};
 
 /// How a transaction holds a key between prepare and commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,9 +42,9 @@ pub struct KeyLock {
 }
 
 impl KeyLock {
-    /// The letters of several modes, as records and scripts hold them.
-    pub(super) fn modes(keys: &[Self]) -> Vec<u8> {
-        keys.iter().map(|lock| lock.mode.letter()).collect()
+    /// Writes the letters of the modes of `keys`, as records and scripts hold them.
+    pub(super) fn write_modes(keys: &[Self], out: &mut FrameWriter) {
+        out.arg_of(keys.len(), |arg| keys.iter().for_each(|lock| arg.copy(&[lock.mode.letter()])));
     }
 
     /// The keys and the letters of a record, put together again.
@@ -53,19 +53,6 @@ impl KeyLock {
             return None;
         }
         keys.into_iter().zip(modes).map(|(key, letter)| Some(Self { key, mode: LockMode::from_letter(*letter)? })).collect()
-    }
-
-    /// The KEYS of prepare, commit, reapply and abort: the record, then for each key its x-lock, its s-lock and the key, then the gate.
-    pub(super) fn declare(participant: &Participant, record: Bytes, keys: &[Self]) -> Vec<Bytes> {
-        let mut declared = Vec::with_capacity(2 + 3 * keys.len());
-        declared.push(record);
-        for KeyLock { key, .. } in keys {
-            declared.push(internal_keys::exclusive_lock(participant, key));
-            declared.push(internal_keys::shared_lock(participant, key));
-            declared.push(key.clone());
-        }
-        declared.push(internal_keys::gate(participant));
-        declared
     }
 }
 
@@ -98,17 +85,19 @@ pub struct Command {
     pub kind: Kind,
 }
 
-impl Command {
-    /// The letter by which the scripts know how to treat it.
-    pub(super) fn letter(&self) -> &'static [u8] {
-        match self.kind {
-            Kind::Plain => b".",
-            Kind::WideInteger(ReRead::String) => b"s",
-            Kind::WideInteger(ReRead::HashField) => b"h",
-            Kind::Native => b"n",
+impl Kind {
+    /// The letter by which the scripts know it.
+    pub(super) fn letter(self) -> &'static [u8] {
+        match self {
+            Self::Plain => b".",
+            Self::WideInteger(ReRead::String) => b"s",
+            Self::WideInteger(ReRead::HashField) => b"h",
+            Self::Native => b"n",
         }
     }
+}
 
+impl Command {
     /// The reply that the client is owed for the one that a script gave: an integer that Lua could not hold came as a string.
     pub(super) fn restore(&self, reply: Bytes) -> Bytes {
         if !matches!(self.kind, Kind::WideInteger(_)) || !reply.starts_with(b"$") {
@@ -154,17 +143,26 @@ impl Batch {
         self.commands.iter().any(|command| command.kind == Kind::Native)
     }
 
-    /// The commands as prepare carries them and the record keeps them: msgpack, an array of arrays of kind and arguments.
-    pub(super) fn pack(&self) -> Bytes {
-        let size: usize = self.commands.iter().map(|command| command.request.bytes().len() + 8).sum();
-        let mut out = BytesMut::with_capacity(size + 5);
-        array(&mut out, self.commands.len());
-        for command in &self.commands {
-            array(&mut out, 1 + command.request.argc());
-            string(&mut out, command.letter());
-            command.request.args_from(0).for_each(|arg| string(&mut out, arg));
-        }
-        out.freeze()
+    /// Writes the commands as prepare carries them and the record keeps them: msgpack, an array of arrays of kind and arguments.
+    pub(super) fn write(&self, out: &mut FrameWriter) {
+        out.arg_of(self.packed_len(), |arg| {
+            array(arg, self.commands.len());
+            for Command { request, kind } in &self.commands {
+                array(arg, 1 + request.argc());
+                string_head(arg, kind.letter().len());
+                arg.copy(kind.letter());
+                for index in 0..request.argc() {
+                    string_head(arg, request.arg(index).len());
+                    arg.share(request, index);
+                }
+            }
+        });
+    }
+
+    fn packed_len(&self) -> usize {
+        let string = |text: &[u8]| text.len() + if text.len() < STR_BYTES_MIN { 1 } else { 5 };
+        let command = |Command { request, kind }: &Command| 5 + string(kind.letter()) + request.args_from(0).map(string).sum::<usize>();
+        5 + self.commands.iter().map(command).sum::<usize>()
     }
 }
 
@@ -177,25 +175,28 @@ pub(super) fn proto(proto: Proto) -> &'static [u8] {
 }
 
 /// The head of a msgpack array, `array 32`: short forms save nothing that matters.
-fn array(out: &mut BytesMut, len: usize) {
-    out.put_u8(0xdd);
-    out.put_u32(len as u32);
+fn array(out: &mut FrameWriter, len: usize) {
+    out.copy(&[0xdd]);
+    out.copy(&(len as u32).to_be_bytes());
 }
 
-/// A msgpack string, `fixstr` or `str 32`.
-fn string(out: &mut BytesMut, text: &[u8]) {
-    if text.len() < 32 {
-        out.put_u8(0xa0 | text.len() as u8);
+/// The head of a msgpack string, `fixstr` or `str 32`.
+fn string_head(out: &mut FrameWriter, len: usize) {
+    if len < STR_BYTES_MIN {
+        out.copy(&[0xa0 | len as u8]);
     } else {
-        out.put_u8(0xdb);
-        out.put_u32(text.len() as u32);
+        out.copy(&[0xdb]);
+        out.copy(&(len as u32).to_be_bytes());
     }
-    out.put_slice(text);
 }
+
+/// The shortest string that is no `fixstr`.
+const STR_BYTES_MIN: usize = 32;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resp::Frame as _;
 
     #[test]
     fn a_wide_integer_comes_back_as_an_integer() {
@@ -211,7 +212,12 @@ mod tests {
     fn a_batch_is_packed_as_msgpack() {
         let participant = Participant::Shard { name: "a".into(), db: 0 };
         let command = Command { request: Request::new(&["GET", "k"]), kind: Kind::Plain };
-        let batch = Batch { participant, keys: vec![], commands: vec![command] };
-        assert_eq!(batch.pack().as_ref(), b"\xdd\0\0\0\x01\xdd\0\0\0\x03\xa1.\xa3GET\xa1k");
+        let long = Command { request: Request::new(&["GET", &"k".repeat(32)]), kind: Kind::Native };
+        let batch = Batch { participant, keys: vec![], commands: vec![command, long] };
+        let mut out = FrameWriter::new(1, 0);
+        batch.write(&mut out);
+        let mut packed = b"\xdd\0\0\0\x02\xdd\0\0\0\x03\xa1.\xa3GET\xa1k\xdd\0\0\0\x03\xa1n\xa3GET\xdb\0\0\0\x20".to_vec();
+        packed.extend([b'k'; 32]);
+        assert_eq!(Request::new(&[packed]).bytes(), &out.finish().pieces().concat());
     }
 }

@@ -9,12 +9,13 @@ use super::answer::{self, Said};
 use super::batch::{Command, KeyLock, LockMode};
 use super::script::Script;
 use super::{Participant, Refusal, State, TxnId, internal_keys};
-use crate::resp::{Request, Value};
+use crate::resp::{Pieces, Request, Value, elements};
 
 /// The commit at `participant`, whose record has `keys`.
-pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock], kept_reply_bytes_max: u32) -> Request {
-    let declared = KeyLock::declare(participant, internal_keys::record(participant, tid), keys);
-    Script::Commit.call(&declared, &[tid.to_string(), kept_reply_bytes_max.to_string()])
+pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock], kept_reply_bytes_max: u32) -> Pieces {
+    let mut call = Script::Commit.begin_with_locks(tid, participant, keys, 1, 0);
+    call.number(kept_reply_bytes_max.into());
+    call.finish()
 }
 
 /// What a participant answers to commit.
@@ -28,6 +29,9 @@ pub enum Answer {
 
 /// Reads the answer. `commands` are those of the batch, where they are known: their replies are put into the form that the client expects.
 pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<Answer, Refusal> {
+    if let Some(replies) = frame.strip_prefix(DONE) {
+        return Ok(Answer::Found(State::Committed(elements(&frame.slice_ref(replies))?).restored(commands)));
+    }
     match answer::read(frame)? {
         Said::Locked(_) => Err(Refusal::malformed()),
         Said::Word(word, rest) if word == "native" => {
@@ -38,6 +42,9 @@ pub fn answer(frame: &Bytes, commands: &[Command]) -> Result<Answer, Refusal> {
         Said::Word(word, rest) => State::of(&word, &rest).map(|state| Answer::Found(state.restored(commands))),
     }
 }
+
+/// How the answer begins as a rule: `Committed`, and what follows are the replies.
+const DONE: &[u8] = b"*2\r\n$9\r\ncommitted\r\n";
 
 /// A command of a batch as the scripts have it: its kind, then its arguments.
 fn unpacked(command: &Value) -> Option<Request> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use futures::future::{FutureExt as _, LocalBoxFuture};
+use futures::future::{FusedFuture as _, FutureExt as _};
 use futures::stream::FuturesUnordered;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -22,11 +22,11 @@ use super::error::ExecError;
 use super::part::Part;
 use super::participant::participants_text;
 use super::snapshot::in_order;
-use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason};
+use super::state::{Action, Actions, Coordinator, Event, Order, Outcome, Reason, Step};
 use super::turn::Turn;
 use super::wait::Patience;
 use super::watch::Watch;
-use super::{Locked, State, Terms};
+use super::{Locked, Refused, State, Terms};
 use crate::metrics::Counter;
 use crate::resp::{Proto, error_reply};
 use crate::route::Place;
@@ -113,11 +113,10 @@ async fn within_lease(engine: &Engine, turn: &mut Option<Turn>, attempt: impl Fu
 /// Runs one attempt in a task of its own and returns what its client is to be told, and whether replicas have confirmed it as far as it
 /// was asked for.
 async fn attempt(engine: &Rc<Engine>, members: Vec<Member>, order: Order, proto: Proto) -> Told {
-    let participants: Vec<_> = members.iter().map(|member| member.batch.participant.clone()).collect();
     let tid = engine.ids.borrow_mut().next(engine.unix_ms());
     let terms = Terms {
         tid,
-        participants: participants_text(&participants).into(),
+        participants: participants_text(members.iter().map(|member| &member.batch.participant)).into(),
         lease_ms: millis(engine.config.lease),
         proto,
         kept_reply_bytes_max: u32::try_from(engine.config.kept_reply_bytes_max).unwrap_or(u32::MAX),
@@ -154,22 +153,35 @@ struct Driver {
     members: Vec<Member>,
 }
 
+/// What takes a while, and ends in one event.
+enum Errand {
+    /// A step at a participant, after what its refusal asks for if it was sent before.
+    Send(usize, Step, Option<Refused>),
+    /// Waiting for a lock at one.
+    Wait(usize, Locked),
+}
+
 impl Driver {
     async fn run(self, order: Order, tell: oneshot::Sender<Told>) {
         let mut tell = Some(tell);
         let (mut machine, mut actions) = Coordinator::new(self.terms.tid, self.members.len(), order);
         let mut steps = FuturesUnordered::new();
-        steps.push(tokio::time::sleep(self.engine.config.patience).map(|()| Event::Impatient).boxed_local());
+        let mut patience = pin!(tokio::time::sleep(self.engine.config.patience).map(|()| Event::Impatient).fuse());
         loop {
-            if !self.act(actions, &mut steps, &mut tell) {
+            if !self.act(actions, &mut tell, |errand| steps.push(self.carry_out(errand))) {
                 return;
             }
-            let Some(event) = steps.next().await else { return };
+            let event = tokio::select! {
+                biased;
+                Some(event) = steps.next() => event,
+                event = &mut patience, if !patience.is_terminated() => event,
+                else => return,
+            };
             if let Event::Commit(at, State::Gone | State::Aborted) = event
                 && self.members[at].has_failed_over()
             {
                 (machine, actions) = machine.on(self.engine.unix_ms(), Event::FailedOver(at));
-                if !self.act(actions, &mut steps, &mut tell) {
+                if !self.act(actions, &mut tell, |errand| steps.push(self.carry_out(errand))) {
                     return;
                 }
             }
@@ -177,25 +189,14 @@ impl Driver {
         }
     }
 
-    /// Does what the machine asks for; false when nothing follows.
-    fn act<'a>(
-        &'a self,
-        actions: Actions,
-        steps: &mut FuturesUnordered<LocalBoxFuture<'a, Event>>,
-        tell: &mut Option<oneshot::Sender<Told>>,
-    ) -> bool {
+    /// Does what the machine asks for, or has it done by `begin`; false when nothing follows.
+    fn act(&self, actions: Actions, tell: &mut Option<oneshot::Sender<Told>>, mut begin: impl FnMut(Errand)) -> bool {
         let (engine, terms) = (&self.engine, &self.terms);
         for action in actions {
             match action {
-                Action::Send(at, step) => steps.push(self.members[at].send(engine, terms, at, step).boxed_local()),
-                Action::Resend(at, step, refused) => steps.push(
-                    async move {
-                        self.members[at].prepare_again(engine, refused).await;
-                        self.members[at].send(engine, terms, at, step).await
-                    }
-                    .boxed_local(),
-                ),
-                Action::Wait(at, locked) => steps.push(self.wait(at, locked).boxed_local()),
+                Action::Send(at, step) => begin(Errand::Send(at, step, None)),
+                Action::Resend(at, step, refused) => begin(Errand::Send(at, step, Some(refused))),
+                Action::Wait(at, locked) => begin(Errand::Wait(at, locked)),
                 Action::Tell(outcome) => {
                     // The client may have gone.
                     let confirmed = !self.members.iter().any(Member::is_unconfirmed);
@@ -214,6 +215,20 @@ impl Driver {
             }
         }
         true
+    }
+
+    async fn carry_out(&self, errand: Errand) -> Event {
+        match errand {
+            Errand::Send(at, step, refused) => {
+                let member = &self.members[at];
+                if let Some(refused) = refused {
+                    member.prepare_again(&self.engine, refused).await;
+                }
+                member.send(&self.engine, &self.terms, at, step).await
+            }
+            // Seldom: its room is not kept for every step.
+            Errand::Wait(at, locked) => Box::pin(self.wait(at, locked)).await,
+        }
     }
 
     /// Waits while it holds locks: no longer than its own lease, so that nobody takes it for dead.

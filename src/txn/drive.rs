@@ -22,7 +22,7 @@ use super::state::{Event, Step};
 use super::wait::Patience;
 use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
 use crate::metrics::Counter;
-use crate::resp::{Proto, Request, Value, elements};
+use crate::resp::{Frame, Proto, Request, Value, elements};
 use crate::topology::SlotMap;
 use crate::upstream::{Leased, Node, Run, UpstreamError};
 
@@ -177,12 +177,12 @@ impl Member {
         proto: Proto,
         at: usize,
         step: Step,
-        request: &Request,
+        request: &impl Frame,
         read: impl FnOnce(&Bytes) -> Result<T, Refusal>,
     ) -> Result<T, Event> {
         let target = engine.target(&self.batch.participant, self.ask.take()).ok_or_else(|| unreachable(at, step))?;
         self.reached.replace(Some(Rc::clone(target.node())));
-        let result = target.eval(proto, &script(step).load(), request).await;
+        let result = target.eval(proto, script(step), request).await;
         self.run.replace(target.run());
         match result {
             Ok(reply) => read(&reply).map_err(|refusal| self.refused(engine, at, step, refusal)),
@@ -203,12 +203,19 @@ impl Member {
     async fn prepare(&self, engine: &Engine, terms: &Terms, at: usize) -> Result<Event, Event> {
         let request = prepare::request(terms, &self.batch, &self.run_id(engine));
         let watching = self.watching.borrow_mut().take();
-        let Some(mut leased) = watching else {
-            let read = |reply: &Bytes| prepare::answer(reply).map(|answer| Event::Prepare(at, answer));
-            return self.eval(engine, terms.proto, at, Step::Prepare, &request, read).await;
-        };
+        if let Some(leased) = watching {
+            // Seldom: its room is not kept for every step.
+            return Box::pin(self.prepare_watching(leased, at, &request)).await;
+        }
+        let read = |reply: &Bytes| prepare::answer(reply).map(|answer| Event::Prepare(at, answer));
+        self.eval(engine, terms.proto, at, Step::Prepare, &request, read).await
+    }
+
+    /// Prepare on the connection that watches keys here.
+    async fn prepare_watching(&self, mut leased: Leased, at: usize, request: &impl Frame) -> Result<Event, Event> {
         self.reached.replace(Some(Rc::clone(leased.node())));
-        let requests = [Request::new(&["MULTI"]), request, Request::new(&["EXEC"])];
+        let (multi, exec) = (Request::new(&["MULTI"]), Request::new(&["EXEC"]));
+        let requests: [&dyn Frame; 3] = [&multi, request, &exec];
         let replies = match leased.call(&requests).await {
             Ok(replies) => replies,
             Err(UpstreamError::NotSent) => return Err(Event::WatchBroken(at)),
@@ -231,16 +238,16 @@ impl Member {
         if self.batch.is_native() {
             // What commit would answer is known.
             let commands = self.batch.commands.iter().map(|command| command.request.clone()).collect();
-            return self.commit_natively(engine, terms, at, commands).await;
+            return Box::pin(self.commit_natively(engine, terms, at, commands)).await;
         }
         let request = commit::request(terms.tid, &self.batch.participant, &self.batch.keys, terms.kept_reply_bytes_max);
         match self.eval(engine, terms.proto, at, Step::Commit, &request, |reply| commit::answer(reply, &self.batch.commands)).await? {
             commit::Answer::Found(state) => Ok(Event::Commit(at, state)),
-            commit::Answer::Native(commands) => self.commit_natively(engine, terms, at, commands).await,
+            commit::Answer::Native(commands) => Box::pin(self.commit_natively(engine, terms, at, commands)).await,
         }
     }
 
-    /// Commit with the commands as they are: on a connection that watches the record and has seen it prepared, the closing step and the
+    /// Commit with the commands as they are, which is seldom, so its room is not kept for every step: on a connection that watches the record and has seen it prepared, the closing step and the
     /// commands in one MULTI. A command that the server will never queue keeps its error as its reply; the others run without it.
     async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
         let not_sent = || unreachable(at, Step::Commit);

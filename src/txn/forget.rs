@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::script::Script;
 use super::{Participant, Refusal, TxnId, answer, internal_keys};
-use crate::resp::{Request, Value};
+use crate::resp::{Pieces, Value};
 
 /// Which records may go. The ages end after everything that relies on the records: a prepare is refused five minutes after its
 /// transaction's start, an answer is not believed after ten.
@@ -23,14 +23,17 @@ pub enum Age {
 }
 
 /// The forgetting of several transactions at `participant`.
-pub fn request(tids: &[TxnId], participant: &Participant, age: Age) -> Request {
-    let records: Vec<Bytes> = tids.iter().map(|tid| internal_keys::record(participant, *tid)).collect();
+pub fn request(tids: &[TxnId], participant: &Participant, age: Age) -> Pieces {
     let (state, least) = match age {
         Age::CommittedEverywhere => ("committed", Duration::ZERO),
         Age::OldCommitted(least) => ("committed", least),
         Age::OldTombstone(least) => ("aborted", least),
     };
-    Script::Forget.call(&records, &[state, &least.as_millis().to_string()])
+    let mut call = Script::Forget.begin(tids.len(), 2, tids.len() * RECORD_BYTES);
+    tids.iter().for_each(|tid| internal_keys::write(&mut call, participant, internal_keys::RECORD, tid.name().as_bytes()));
+    call.arg(state.as_bytes());
+    call.number(least.as_millis() as u64);
+    call.finish()
 }
 
 /// Reads the answer: how many records were deleted.
@@ -39,3 +42,6 @@ pub fn answer(frame: &Bytes) -> Result<u64, Refusal> {
     let count = Value::parse(frame)?.integer();
     count.and_then(|count| count.try_into().ok()).ok_or_else(Refusal::malformed)
 }
+
+/// About what the name of a record has.
+const RECORD_BYTES: usize = 64;

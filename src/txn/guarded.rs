@@ -28,7 +28,7 @@ pub fn request(participant: &Participant, keys: &[KeyLock], commands: &[Command]
     declared.extend(keys.iter().map(|lock| lock.key.clone()));
     let mut args: Vec<&[u8]> = vec![count.as_bytes(), batch::proto(proto)];
     for (command, argc) in commands.iter().zip(&counts) {
-        args.extend([argc.as_bytes(), command.letter()]);
+        args.extend([argc.as_bytes(), command.kind.letter()]);
         args.extend(command.request.args_from(0));
     }
     Script::Guarded.call(&declared, &args)

@@ -24,9 +24,24 @@ pub struct TxnId {
 /// Three numbers of sixteen digits, one of eight, and what stands behind each.
 const TEXT_BYTES_MAX: usize = 3 * 16 + 8 + 4;
 
-impl fmt::Display for TxnId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // By hand, from its end: it is part of every step's keys and arguments, and the formatting machinery takes ten times as long.
+/// The text form of a [`TxnId`].
+#[derive(Clone, Copy, Debug)]
+pub struct TxnName {
+    text: [u8; TEXT_BYTES_MAX],
+    start: usize,
+}
+
+impl TxnName {
+    /// The text.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text[self.start..TEXT_BYTES_MAX - 1]
+    }
+}
+
+impl TxnId {
+    /// Its text form, without an allocation: it is part of every step's keys and arguments.
+    pub fn name(&self) -> TxnName {
+        // By hand, from its end: the formatting machinery takes ten times as long.
         let mut text = [b'-'; TEXT_BYTES_MAX];
         let mut start = text.len();
         for mut number in [self.start_ms, self.sequence, self.incarnation.into(), self.proxy] {
@@ -41,7 +56,13 @@ impl fmt::Display for TxnId {
                 }
             }
         }
-        f.write_str(std::str::from_utf8(&text[start..text.len() - 1]).unwrap_or_default())
+        TxnName { text, start }
+    }
+}
+
+impl fmt::Display for TxnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(std::str::from_utf8(self.name().as_bytes()).unwrap_or_default())
     }
 }
 

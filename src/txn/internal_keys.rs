@@ -3,12 +3,19 @@
 //! All begin with `__weft:`. In a cluster a tag follows that puts them into the slot of what they guard; it comes before
 //! the user's key, so a tag in there changes nothing. None ever has a TTL: a lock or a record that expires un-decides a transaction.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{KeyLock, LockMode, Participant, TxnId};
+use crate::resp::FrameWriter;
 
 /// What every internal key begins with.
 pub const PREFIX: &[u8] = b"__weft:";
+
+/// What stands in front of the rest of each kind's name.
+pub(super) const EXCLUSIVE: &[u8] = b"x:";
+pub(super) const SHARED: &[u8] = b"s:";
+pub(super) const RECORD: &[u8] = b"t:";
+pub(super) const GATE: &[u8] = b"g";
 
 /// Whether `key` is one of weft's own: refused as a client's key, and hidden from clients that list keys.
 pub fn is_internal(key: &[u8]) -> bool {
@@ -17,17 +24,17 @@ pub fn is_internal(key: &[u8]) -> bool {
 
 /// The lock of whoever will write `key`: a string, `tid deadline`.
 pub fn exclusive_lock(participant: &Participant, key: &[u8]) -> Bytes {
-    internal(participant, b"x:", key)
+    internal(participant, EXCLUSIVE, key)
 }
 
 /// The locks of those who have read or watch `key`: a hash from tid to deadline.
 pub fn shared_lock(participant: &Participant, key: &[u8]) -> Bytes {
-    internal(participant, b"s:", key)
+    internal(participant, SHARED, key)
 }
 
 /// The staging record of `tid`: a hash.
 pub fn record(participant: &Participant, tid: TxnId) -> Bytes {
-    internal(participant, b"t:", tid.to_string().as_bytes())
+    internal(participant, RECORD, tid.name().as_bytes())
 }
 
 /// The transaction whose record `key` is; `None` for any other key.
@@ -61,7 +68,7 @@ pub fn copy(participant: &Participant, key: &[u8]) -> Bytes {
 /// The gate: the set of the transactions that are prepared here. It exists exactly while locks are held, and whoever takes one
 /// touches it; see [`gate`](super::gate).
 pub fn gate(participant: &Participant) -> Bytes {
-    internal(participant, b"g", b"")
+    internal(participant, GATE, b"")
 }
 
 /// A key that is written and deleted in one step, so that there is something to wait for the replication of.
@@ -69,17 +76,30 @@ pub fn trace(participant: &Participant) -> Bytes {
     internal(participant, b"w:", b"")
 }
 
+/// Writes a key of `kind` with the `rest` of its name as an argument, for those who do not need the key itself.
+pub(super) fn write(out: &mut FrameWriter, participant: &Participant, kind: &[u8], rest: &[u8]) {
+    let [open, tag, close] = tag(participant);
+    out.arg_of(PREFIX.len() + open.len() + tag.len() + close.len() + kind.len() + rest.len(), |arg| {
+        arg.copy(PREFIX);
+        if !tag.is_empty() {
+            [open, tag, close].into_iter().for_each(|part| arg.copy(part));
+        }
+        arg.copy(kind);
+        arg.copy(rest);
+    });
+}
+
 fn internal(participant: &Participant, kind: &[u8], rest: &[u8]) -> Bytes {
-    let mut key = BytesMut::with_capacity(PREFIX.len() + 8 + rest.len());
-    key.extend_from_slice(PREFIX);
-    if let Participant::Slot(slot) = participant {
-        key.extend_from_slice(b"{");
-        key.extend_from_slice(slot.tag().as_bytes());
-        key.extend_from_slice(b"}");
+    let [open, tag, close] = tag(participant);
+    [PREFIX, open, tag, close, kind, rest].concat().into()
+}
+
+/// What puts a key into the slot of `participant`.
+fn tag(participant: &Participant) -> [&'static [u8]; 3] {
+    match participant {
+        Participant::Slot(slot) => [b"{", slot.tag().as_bytes(), b"}"],
+        Participant::Shard { .. } => [b""; 3],
     }
-    key.extend_from_slice(kind);
-    key.extend_from_slice(rest);
-    key.freeze()
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ pub(super) async fn armed(target: &Target, proto: Proto, batch: &Batch) -> Optio
 
 /// Commands whose replies survive Lua.
 pub(super) async fn scripted(target: &Target, proto: Proto, batch: &Batch) -> Attempt<Vec<Bytes>> {
-    match target.eval(proto, &Script::Guarded.load(), &guarded_request(batch, proto)).await {
+    match target.eval(proto, Script::Guarded, &guarded_request(batch, proto)).await {
         Ok(reply) => guarded_answer(&reply, batch),
         Err(error) => lost(error, true),
     }

@@ -192,7 +192,7 @@ impl Engine {
         let shard = part::place(&map, at).and_then(|place| map.shard(place.shard));
         let found = async {
             let request = Script::Show.call(&[internal_keys::record(at, tid)], &NO_ARGS);
-            let reply = self.target(at, None)?.eval(Proto::Resp2, &Script::Show.load(), &request).await.ok()?;
+            let reply = self.target(at, None)?.eval(Proto::Resp2, Script::Show, &request).await.ok()?;
             answer(&reply).ok()
         };
         Standing { participant: at.clone(), address: shard.map(|shard| shard.address.to_string()).unwrap_or_default(), found: found.await }

@@ -65,13 +65,11 @@ pub fn batch<'a>(
     absent: bool,
     proto: Proto,
 ) -> Batch {
-    let mut modes = BTreeMap::new();
+    let mut keys = Vec::new();
     let mut hold = |key: Bytes, mode: LockMode, as_group: LockMode| {
-        let group = affinity.group(&key).map(|group| (key.slice_ref(group), as_group));
-        for (name, mode) in std::iter::once((key, mode)).chain(group) {
-            let held = modes.entry(name).or_insert(mode);
-            *held = mode.max(*held);
-        }
+        let group = affinity.group(&key).map(|group| KeyLock { key: key.slice_ref(group), mode: as_group });
+        keys.extend(group);
+        keys.push(KeyLock { key, mode });
     };
     watched.iter().for_each(|key| hold(key.clone(), LockMode::Shared, LockMode::Shared));
     let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
@@ -85,7 +83,10 @@ pub fn batch<'a>(
             Command { request: routed.request.clone(), kind: kind(routed, proto) }
         })
         .collect();
-    Batch { participant, keys: modes.into_iter().map(|(key, mode)| KeyLock { key, mode }).collect(), commands }
+    // Of one key the strongest mode comes first, and stays.
+    keys.sort_unstable_by(|one, other| one.key.cmp(&other.key).then(other.mode.cmp(&one.mode)));
+    keys.dedup_by(|later, first| later.key == first.key);
+    Batch { participant, keys, commands }
 }
 
 /// How commands are carried out at their participant.

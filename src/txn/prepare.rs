@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::answer::{self, Said};
 use super::batch::{self, Batch, KeyLock};
 use super::script::Script;
-use super::{Locked, Refusal, State, Terms, internal_keys};
-use crate::resp::Request;
+use super::{Locked, Refusal, State, Terms};
+use crate::resp::{FrameWriter, Pieces};
 
 /// What a participant answers to prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,14 +22,15 @@ pub enum Answer {
 }
 
 /// The prepare of `batch`. `run_id` is that of the shard's run that the proxy believes it talks to.
-pub fn request(terms: &Terms, batch: &Batch, run_id: &str) -> Request {
-    let keys = KeyLock::declare(&batch.participant, internal_keys::record(&batch.participant, terms.tid), &batch.keys);
-    let args = terms.staged(batch, run_id);
-    Script::Prepare.call(&keys, &args)
+pub fn request(terms: &Terms, batch: &Batch, run_id: &str) -> Pieces {
+    terms.begin_staging(Script::Prepare, batch, run_id, 0).finish()
 }
 
 /// Reads the answer.
 pub fn answer(frame: &Bytes) -> Result<Answer, Refusal> {
+    if frame == YES {
+        return Ok(Answer::Found(State::Prepared));
+    }
     match answer::read(frame)? {
         Said::Locked(locked) => Ok(Answer::Locked(locked)),
         Said::Word(word, rest) => match word.as_ref() {
@@ -41,17 +42,27 @@ pub fn answer(frame: &Bytes) -> Result<Answer, Refusal> {
 }
 
 impl Terms {
-    /// The arguments that prepare and reapply share.
-    pub(super) fn staged(&self, batch: &Batch, run_id: &str) -> Vec<Bytes> {
-        vec![
-            self.tid.to_string().into(),
-            self.tid.start_ms.to_string().into(),
-            self.lease_ms.to_string().into(),
-            Bytes::from_static(batch::proto(self.proto)),
-            Bytes::copy_from_slice(run_id.as_bytes()),
-            self.participants.clone(),
-            batch.pack(),
-            KeyLock::modes(&batch.keys).into(),
-        ]
+    /// Begins the call of a script that stages `batch`; `args` more will follow.
+    pub(super) fn begin_staging(&self, script: Script, batch: &Batch, run_id: &str, args: usize) -> FrameWriter {
+        let commands: usize = batch.commands.iter().map(|command| command.request.bytes().len()).sum();
+        let size = STAGED_BYTES + self.participants.len() + commands.min(COPIED_BYTES_MAX);
+        let mut call = script.begin_with_locks(self.tid, &batch.participant, &batch.keys, 7 + args, size);
+        call.number(self.tid.start_ms);
+        call.number(self.lease_ms.into());
+        call.arg(batch::proto(self.proto));
+        call.arg(run_id.as_bytes());
+        call.arg(&self.participants);
+        batch.write(&mut call);
+        KeyLock::write_modes(&batch.keys, &mut call);
+        call
     }
 }
+
+/// `Prepared`, which is the answer as a rule.
+const YES: &[u8] = b"*1\r\n$8\r\nprepared\r\n";
+
+/// About what is staged beside commands and participants.
+const STAGED_BYTES: usize = 160;
+
+/// Commands with more bytes have arguments that are shared.
+const COPIED_BYTES_MAX: usize = 64 * 1024;

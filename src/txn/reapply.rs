@@ -6,10 +6,10 @@
 use bytes::Bytes;
 
 use super::answer::{self, Said};
-use super::batch::{Batch, Command, KeyLock};
+use super::batch::{Batch, Command};
 use super::script::Script;
-use super::{Locked, Refusal, State, Terms, internal_keys};
-use crate::resp::Request;
+use super::{Locked, Refusal, State, Terms};
+use crate::resp::Pieces;
 
 /// What a participant answers to reapply.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -23,11 +23,10 @@ pub enum Answer {
 }
 
 /// The reapply of `batch`.
-pub fn request(terms: &Terms, batch: &Batch, run_id: &str) -> Request {
-    let keys = KeyLock::declare(&batch.participant, internal_keys::record(&batch.participant, terms.tid), &batch.keys);
-    let mut args = terms.staged(batch, run_id);
-    args.push(terms.kept_reply_bytes_max.to_string().into());
-    Script::Reapply.call(&keys, &args)
+pub fn request(terms: &Terms, batch: &Batch, run_id: &str) -> Pieces {
+    let mut call = terms.begin_staging(Script::Reapply, batch, run_id, 1);
+    call.number(terms.kept_reply_bytes_max.into());
+    call.finish()
 }
 
 /// Reads the answer; `commands` are those of the batch.

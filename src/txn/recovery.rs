@@ -1,6 +1,6 @@
 //! Finishing what others left, and forgetting what is finished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -137,13 +137,13 @@ type Due = (Instant, TxnId, Rc<[(Participant, Rc<Node>)]>);
 
 /// Committed transactions whose records will be deleted.
 #[derive(Default)]
-pub(super) struct Forgettable(Vec<Due>);
+pub(super) struct Forgettable(VecDeque<Due>);
 
 impl Engine {
     /// Deletes the records of `tid` at the participants of `members`, each of which has answered commit, a little later.
     pub(super) fn forget(&self, tid: TxnId, members: &[Member]) {
         let answered = members.iter().filter_map(|member| Some((member.batch.participant.clone(), member.reached()?)));
-        self.forgettable.borrow_mut().0.push((Instant::now() + FORGET_AFTER, tid, answered.collect()));
+        self.forgettable.borrow_mut().0.push_back((Instant::now() + FORGET_AFTER, tid, answered.collect()));
     }
 
     /// Deletes the records that are due, many with each request. To be called a few times a second.
@@ -165,7 +165,7 @@ impl Engine {
                 let request = forget::request(tids, participant, Age::CommittedEverywhere);
                 // What is not forgotten now is swept by its age.
                 failpoint::hit(Moment::Before(Deed::Forget));
-                let _ = target.eval(Proto::Resp2, &Script::Forget.load(), &request).await;
+                let _ = target.eval(Proto::Resp2, Script::Forget, &request).await;
                 failpoint::hit(Moment::After(Deed::Forget));
             }
         }

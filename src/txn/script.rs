@@ -6,7 +6,9 @@
 
 use std::sync::LazyLock;
 
-use crate::resp::Request;
+use super::internal_keys::{EXCLUSIVE, GATE, RECORD, SHARED, write};
+use super::{KeyLock, Participant, TxnId};
+use crate::resp::{FrameWriter, Request};
 
 /// One of the scripts. Each is put together from fragments in `lua/`; its own part begins with its name and format version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,6 +90,32 @@ impl Script {
         Request::new(&["SCRIPT", "LOAD", self.text()])
     }
 
+    /// Begins `EVALSHA` of this script with so many keys and arguments, which the caller will write, of about `size` bytes.
+    pub(super) fn begin(self, keys: usize, args: usize, size: usize) -> FrameWriter {
+        let mut call = FrameWriter::new(3 + keys + args, HEAD_BYTES + size);
+        call.arg(b"EVALSHA");
+        call.arg(self.sha1().as_bytes());
+        call.number(keys as u64);
+        call
+    }
+
+    /// Begins the call of a script that takes or gives back locks. Its KEYS are the record, then for each key its x-lock, its s-lock and the
+    /// key, then the gate; the first of its ARGV is the transaction. `args` more will follow, of about `size` bytes.
+    pub(super) fn begin_with_locks(self, tid: TxnId, at: &Participant, keys: &[KeyLock], args: usize, size: usize) -> FrameWriter {
+        let names: usize = keys.iter().map(|lock| 3 * (lock.key.len() + NAME_BYTES)).sum();
+        let mut call = self.begin(2 + 3 * keys.len(), 1 + args, names + 4 * NAME_BYTES + size);
+        let name = tid.name();
+        write(&mut call, at, RECORD, name.as_bytes());
+        for KeyLock { key, .. } in keys {
+            write(&mut call, at, EXCLUSIVE, key);
+            write(&mut call, at, SHARED, key);
+            call.arg(key);
+        }
+        write(&mut call, at, GATE, b"");
+        call.arg(name.as_bytes());
+        call
+    }
+
     /// `EVALSHA` of this script.
     pub(super) fn call(self, keys: &[impl AsRef<[u8]>], args: &[impl AsRef<[u8]>]) -> Request {
         let count = keys.len().to_string();
@@ -97,6 +125,10 @@ impl Script {
         Request::new(&words)
     }
 }
+
+/// About what the head of a call has, and what is around a name or is the name of a transaction.
+const HEAD_BYTES: usize = 96;
+const NAME_BYTES: usize = 32;
 
 /// How many arguments a command may have to be run by a script: `unpack` puts them on Lua's stack, which holds 8,000 values.
 const SCRIPT_ARGS_MAX: usize = 7_900;

@@ -112,14 +112,14 @@ impl Engine {
 
     async fn inspect(&self, tid: TxnId, at: &Participant) -> Option<Record> {
         let target = self.target(at, None)?;
-        let reply = target.eval(Proto::Resp2, &Script::Inspect.load(), &fence::inspect(tid, at)).await.ok()?;
+        let reply = target.eval(Proto::Resp2, Script::Inspect, &fence::inspect(tid, at)).await.ok()?;
         fence::answer(&reply).ok()
     }
 
     async fn forget_old(&self, tid: TxnId, at: &Participant, age: Age) {
         let Some(target) = self.target(at, None) else { return };
         // What is not deleted now is met again in the next round.
-        let reply = target.eval(Proto::Resp2, &Script::Forget.load(), &forget::request(&[tid], at, age)).await;
+        let reply = target.eval(Proto::Resp2, Script::Forget, &forget::request(&[tid], at, age)).await;
         let counter = if matches!(age, Age::OldTombstone(_)) { Counter::SweptAborted } else { Counter::SweptCommitted };
         self.counts.add(counter, reply.ok().and_then(|reply| forget::answer(&reply).ok()).unwrap_or(0));
     }

@@ -12,13 +12,12 @@ use bytes::Bytes;
 use super::batch::KeyLock;
 use super::fence::{self, Record};
 use super::script::Script;
-use super::{Participant, Refusal, TxnId, internal_keys};
-use crate::resp::{Request, Value, elements};
+use super::{Participant, Refusal, TxnId};
+use crate::resp::{Pieces, Value, elements};
 
 /// The unlock at `participant`, of whichever of `keys` the transaction has locked.
-pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Request {
-    let declared = KeyLock::declare(participant, internal_keys::record(participant, tid), keys);
-    Script::Unlock.call(&declared, &[tid.to_string()])
+pub fn request(tid: TxnId, participant: &Participant, keys: &[KeyLock]) -> Pieces {
+    Script::Unlock.begin_with_locks(tid, participant, keys, 0, 0).finish()
 }
 
 /// Reads the answer: how many locks were taken away, and the record.

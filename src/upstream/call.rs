@@ -5,14 +5,14 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use super::armed::ArmedConn;
 use super::error::UpstreamError;
 use super::node::Node;
 use super::run::Run;
 use super::shared::{ReplySink, SharedConn};
-use crate::resp::{Proto, Request};
+use crate::resp::{Frame, Proto};
 
 /// Sends `requests` adjacent to each other on `conn` and returns the reply frame of each.
 ///
@@ -20,7 +20,7 @@ use crate::resp::{Proto, Request};
 ///
 /// # Errors
 /// When the connection could not be made or was lost: then no reply is known, see [`UpstreamError`].
-pub async fn call(conn: &Rc<SharedConn>, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+pub async fn call(conn: &Rc<SharedConn>, requests: &[impl Frame]) -> Result<Vec<Bytes>, UpstreamError> {
     call_noting(conn, requests, &mut None).await
 }
 
@@ -28,10 +28,10 @@ pub async fn call(conn: &Rc<SharedConn>, requests: &[Request]) -> Result<Vec<Byt
 ///
 /// # Errors
 /// As [`call`].
-pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[Request], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
+pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[impl Frame], run: &mut Option<Run>) -> Result<Vec<Bytes>, UpstreamError> {
     let call = Call::on(conn, requests.len());
     let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
-    conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
+    conn.send(sink, 0, requests.len() as u32, |out| write(requests, out));
     let answered = call.answered(requests.len()).await;
     *run = call.state.borrow_mut().run.take();
     answered?.ok_or(UpstreamError::NotSent)
@@ -39,8 +39,8 @@ pub async fn call_noting(conn: &Rc<SharedConn>, requests: &[Request], run: &mut 
 
 /// Whether `requests` are so large that they go on a connection of their own: on a shared one everybody would wait until they are through,
 /// and their bytes would lie in its buffer a second time.
-pub fn goes_apart<'a>(requests: impl IntoIterator<Item = &'a Request>) -> bool {
-    requests.into_iter().map(|request| request.bytes().len()).sum::<usize>() > APART_BYTES
+pub fn goes_apart<'a, F: Frame + 'a>(requests: impl IntoIterator<Item = &'a F>) -> bool {
+    requests.into_iter().map(Frame::size).sum::<usize>() > APART_BYTES
 }
 
 /// A request with more bytes than a shared connection sends in a fraction of a millisecond.
@@ -54,7 +54,7 @@ pub async fn call_apart(
     node: &Rc<Node>,
     db: u32,
     proto: Proto,
-    requests: &[Request],
+    requests: &[impl Frame],
     run: &mut Option<Run>,
 ) -> Result<Vec<Bytes>, UpstreamError> {
     let mut leased = node.lease(db, proto, node.reply_timeout()).await?;
@@ -67,11 +67,15 @@ pub async fn call_apart(
 ///
 /// # Errors
 /// As [`call`].
-pub async fn call_armed(conn: &ArmedConn, requests: &[Request]) -> Result<Option<Vec<Bytes>>, UpstreamError> {
+pub async fn call_armed(conn: &ArmedConn, requests: &[impl Frame]) -> Result<Option<Vec<Bytes>>, UpstreamError> {
     let call = Call::on(conn.conn(), requests.len());
     let sink: Rc<dyn ReplySink> = Rc::<Call>::clone(&call);
-    conn.send(sink, 0, requests.len() as u32, |out| requests.iter().for_each(|request| out.extend_from_slice(request.bytes())));
+    conn.send(sink, 0, requests.len() as u32, |out| write(requests, out));
     call.answered(requests.len()).await
+}
+
+fn write(requests: &[impl Frame], out: &mut BytesMut) {
+    requests.iter().flat_map(Frame::pieces).for_each(|piece| out.extend_from_slice(piece));
 }
 
 /// Collects the frames of one [`call`]; the connection holds one end, the caller's future the other.

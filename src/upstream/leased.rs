@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::error::UpstreamError;
 use super::node::{Link, Node, connect};
 use super::run::Run;
-use crate::resp::{Proto, ReplyScanner, Request};
+use crate::resp::{Frame, Proto, ReplyScanner};
 
 /// A connection on loan; dropping it gives it back.
 pub struct Leased {
@@ -34,7 +34,7 @@ impl Leased {
     ///
     /// # Errors
     /// When the connection is or gets lost; it then stays lost, and so does whatever it watched.
-    pub async fn call(&mut self, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    pub async fn call(&mut self, requests: &[impl Frame]) -> Result<Vec<Bytes>, UpstreamError> {
         match &mut self.conn {
             Some(conn) => conn.call(requests).await,
             None => Err(UpstreamError::NotSent),
@@ -114,7 +114,7 @@ impl LeasedConn {
         open && self.wire.skip(&mut self.ignored)
     }
 
-    async fn call(&mut self, requests: &[Request]) -> Result<Vec<Bytes>, UpstreamError> {
+    async fn call(&mut self, requests: &[impl Frame]) -> Result<Vec<Bytes>, UpstreamError> {
         if !std::mem::replace(&mut self.clean, false) {
             return Err(UpstreamError::NotSent);
         }
@@ -160,19 +160,20 @@ impl Wire {
     }
 
     /// Sends `requests` and reads one reply for each.
-    pub(super) async fn exchange(&mut self, requests: &[Request]) -> io::Result<Vec<Bytes>> {
+    pub(super) async fn exchange(&mut self, requests: &[impl Frame]) -> io::Result<Vec<Bytes>> {
         self.exchange_after(0, requests).await
     }
 
-    async fn exchange_after(&mut self, ignored: usize, requests: &[Request]) -> io::Result<Vec<Bytes>> {
-        let small = |request: &&Request| request.bytes().len() < LARGE_BYTES;
-        let mut out = BytesMut::with_capacity(requests.iter().filter(small).map(|request| request.bytes().len()).sum());
-        for request in requests {
-            if small(&request) {
-                out.extend_from_slice(request.bytes());
+    async fn exchange_after(&mut self, ignored: usize, requests: &[impl Frame]) -> io::Result<Vec<Bytes>> {
+        let pieces = || requests.iter().flat_map(Frame::pieces);
+        let small = |piece: &&Bytes| piece.len() < LARGE_BYTES;
+        let mut out = BytesMut::with_capacity(pieces().filter(small).map(Bytes::len).sum());
+        for piece in pieces() {
+            if small(&piece) {
+                out.extend_from_slice(piece);
             } else {
                 self.stream.write_all(&out.split()).await?;
-                self.stream.write_all(request.bytes()).await?;
+                self.stream.write_all(piece).await?;
             }
         }
         self.stream.write_all(&out).await?;
@@ -226,7 +227,7 @@ impl Wire {
     }
 }
 
-/// What is not copied: a request from here on is written by itself, and the buffer into which a reply was read is not kept.
+/// What is not copied: a piece of a request from here on is written by itself, and the buffer into which a reply was read is not kept.
 const LARGE_BYTES: usize = 64 * 1024;
 
 const READ_BYTES: usize = 8 * 1024;

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use bytes::Bytes;
-use weft::resp::{Proto, ReplyScanner, Request};
+use weft::resp::{Frame, Proto, ReplyScanner, Request};
 use weft::txn::{
     Batch, Command, KeyLock, Kind, LockMode, Locked, Participant, ReRead, Refusal, Refused, Script, State, Terms, TxnId, TxnIds, abort,
     commit, fence, forget, guarded, prepare, reapply,
@@ -59,8 +59,8 @@ impl Shard {
     }
 
     /// Sends a request and gives the frame that comes back.
-    pub(crate) fn call(&mut self, request: &Request) -> Bytes {
-        self.stream.write_all(request.bytes()).unwrap();
+    pub(crate) fn call(&mut self, request: &impl Frame) -> Bytes {
+        request.pieces().iter().for_each(|piece| self.stream.write_all(piece).unwrap());
         let (mut scanner, mut received, mut chunk) = (ReplyScanner::new(), Vec::new(), [0; 65536]);
         loop {
             let read = self.stream.read(&mut chunk).unwrap();
