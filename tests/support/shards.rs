@@ -116,11 +116,19 @@ impl Shards {
         let id = primary.client().call("CLUSTER MYID").text().expect("a node has an id");
         let mut client = replica.client();
         client.must_ok(&format!("CLUSTER MEET {} {} {}", first.address().ip(), first.address().port(), bus_port(first)));
-        // It can follow a node only when it has heard of it.
+        // It can follow a node only when it has heard of it, and take over only the slots that it has heard of; and who does not know it would
+        // not believe it.
         eventually(PATIENCE, "the replica may follow", || client.call(&format!("CLUSTER REPLICATE {id}")) == Reply::ok());
         eventually(PATIENCE, "the replica has everything", || {
             client.call("INFO replication").text().is_some_and(|text| text.contains("master_link_status:up"))
         });
+        eventually(PATIENCE, "the replica knows all slots", || knows_slots(&replica));
+        let own = client.call("CLUSTER MYID").text().expect("a node has an id");
+        let is_known = |server: &Server| {
+            let nodes = server.client().call("CLUSTER NODES").text().unwrap_or_default();
+            nodes.lines().any(|line| line.starts_with(&own) && line.contains(&id) && line.contains("slave"))
+        };
+        eventually(PATIENCE, "every primary knows the replica", || self.servers.iter().all(is_known));
         replica
     }
 
@@ -233,9 +241,12 @@ fn bus_port(server: &Server) -> String {
 }
 
 fn knows_all(server: &Server, count: usize) -> bool {
-    let mut client = server.client();
-    let info = client.call("CLUSTER INFO").text().unwrap_or_default();
-    let known = format!("cluster_known_nodes:{count}\r");
-    let slots = format!("cluster_slots_assigned:{SLOT_COUNT}\r");
-    info.contains("cluster_state:ok") && info.contains(&known) && info.contains(&slots)
+    let info = server.client().call("CLUSTER INFO").text().unwrap_or_default();
+    info.contains("cluster_state:ok") && info.contains(&format!("cluster_known_nodes:{count}\r")) && knows_slots(server)
+}
+
+/// Whether it knows an owner of every slot.
+fn knows_slots(server: &Server) -> bool {
+    let info = server.client().call("CLUSTER INFO").text().unwrap_or_default();
+    info.contains(&format!("cluster_slots_assigned:{SLOT_COUNT}\r"))
 }
