@@ -67,7 +67,7 @@ impl Terms {
             .set("isolation", self.isolation)
             .set("transactions.lease_ms", self.lease.as_millis())
             .set("sweep.interval_ms", 500)
-            .set("sweep.prepared_age_ms", 2 * self.lease.as_millis())
+            .set("sweep.prepared_age_ms", 3 * self.lease.as_millis() / 2)
             .set("sweep.committed_age_ms", self.record_age.as_millis())
             .set("sweep.aborted_age_ms", self.record_age.as_millis())
     }
