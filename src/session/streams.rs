@@ -1,8 +1,8 @@
 //! XREAD and XREADGROUP over streams of several participants.
 //!
-//! XREAD is one snapshot, or split if the configuration says so. XREADGROUP is carried out at each participant for itself: what it delivers from one stream does not
-//! depend on another, so nobody can tell from the replies. If one participant refuses, what others delivered is handed over, for it
-//! already counts as delivered; the refusal is the reply only if there is nothing else.
+//! XREAD is one snapshot, or split if the configuration says so. XREADGROUP is carried out at each participant for itself: what it
+//! delivers from one stream does not depend on another, so nobody can tell from the replies. If one participant refuses, what others
+//! delivered is handed over, for it already counts as delivered; the refusal is the reply only if there is nothing else.
 
 use bytes::{Bytes, BytesMut};
 

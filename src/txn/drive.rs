@@ -236,7 +236,7 @@ impl Member {
 
     async fn commit(&self, engine: &Engine, terms: &Terms, at: usize) -> Result<Event, Event> {
         if self.batch.is_native() {
-            // What commit would answer is known.
+            // What commit would answer is known. Seldom: its room is not kept for every step.
             let commands = self.batch.commands.iter().map(|command| command.request.clone()).collect();
             return Box::pin(self.commit_natively(engine, terms, at, commands)).await;
         }
@@ -247,7 +247,7 @@ impl Member {
         }
     }
 
-    /// Commit with the commands as they are, which is seldom, so its room is not kept for every step: on a connection that watches the record and has seen it prepared, the closing step and the
+    /// Commit with the commands as they are: on a connection that watches the record and has seen it prepared, the closing step and the
     /// commands in one MULTI. A command that the server will never queue keeps its error as its reply; the others run without it.
     async fn commit_natively(&self, engine: &Engine, terms: &Terms, at: usize, commands: Vec<Request>) -> Result<Event, Event> {
         let not_sent = || unreachable(at, Step::Commit);
