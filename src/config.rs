@@ -86,6 +86,8 @@ pub struct ListenConfig {
     pub password: Option<Secret>,
     /// Worker threads; `None` is one for each core.
     pub workers: Option<NonZeroUsize>,
+    /// How clients are spread over them.
+    pub spread: Spread,
 }
 
 impl ListenConfig {
@@ -98,8 +100,18 @@ impl ListenConfig {
 impl Default for ListenConfig {
     fn default() -> Self {
         // One port above Redis's own, so that both run on one machine; loopback, because there is no password by default.
-        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)), password: None, workers: None }
+        Self { address: SocketAddr::from((Ipv4Addr::LOCALHOST, 6380)), password: None, workers: None, spread: Spread::Packed }
     }
+}
+
+/// How clients are spread over the workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spread {
+    /// Over as few as can carry them; they move.
+    Packed,
+    /// As the kernel spreads connections; they stay.
+    Even,
 }
 
 /// What plain commands owe to transactions.

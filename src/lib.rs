@@ -56,6 +56,7 @@
 //! | what is weft's among the users' keys? | [`txn::internal_keys`] |
 //! | how are replies of several shards merged? | `route/merge.rs`, `session/split.rs` |
 //! | where does an error text come from? | [`resp::error_reply`], chosen in `session/rescue.rs` |
+//! | which worker serves a client? | `session/placement.rs` |
 //! | what is the default of a setting? | [`config`] |
 //! | how much memory may clients take? | `session/budget.rs`, [`config::LimitsConfig`] |
 //! | who is told that a key has changed? | `session/tracking.rs` |

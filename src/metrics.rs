@@ -197,6 +197,8 @@ counters! {
     Commands = "weft_commands_total";
     /// A client was admitted.
     ConnectionsAccepted = "weft_client_connections_accepted_total";
+    /// A client moved to another worker.
+    ClientsMoved = "weft_client_moves_total";
     /// A client was one too many.
     RejectedByLimit = "weft_client_connections_rejected_total" r#"reason="clients_max""#;
     /// A client came from elsewhere while no password is set.

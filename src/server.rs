@@ -1,7 +1,8 @@
 //! The process: worker threads in front of a control plane.
 //!
 //! Each worker is a thread with a single-threaded runtime, a listener of its own on the shared port (`SO_REUSEPORT`: the kernel spreads
-//! new connections) and its own connections to the shards, so that a request never crosses threads. The control plane, on the calling
+//! new connections) and its own connections to the shards, so that a request never crosses threads. Clients do, between two requests:
+//! `session/placement.rs`. The control plane, on the calling
 //! thread, keeps the topology and waits for the signal to stop.
 
 mod listener;
@@ -18,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, WorkerMetrics};
-use crate::session::{Budget, Census, ClientRegistry, Monitors, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
+use crate::session::{Budget, Census, ClientRegistry, Monitors, Placement, Scripts, ServerIdentity, TrackingTotals, WaitingRoom};
 use crate::topology::Topology;
 use crate::txn::Latches;
 
@@ -28,6 +29,7 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) topology: Topology,
     pub(crate) registry: Arc<ClientRegistry>,
+    pub(crate) placement: Arc<Placement>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) scripts: Arc<Scripts>,
     pub(crate) waiting: Arc<WaitingRoom>,
@@ -76,6 +78,7 @@ async fn serve(config: Config, stopped: impl Future<Output = ()>) -> Result<()> 
     let (stop, stop_seen) = watch::channel(false);
     let metrics = Arc::new(Metrics::default());
     let shared = Shared {
+        placement: Arc::new(Placement::new(config.listen.spread, workers)),
         budget: Arc::new(Budget::new(config.limits.clients_bytes_max)),
         scripts: Arc::new(Scripts::new(&config.topology)),
         registry: Arc::new(ClientRegistry::new(config.limits.clients_max)),

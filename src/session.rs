@@ -4,8 +4,7 @@
 //! is handled; `window` puts replies in order; `forward` sends plain commands to their shard with the lock check they owe; `multi` is
 //! MULTI to EXEC; `alone` carries out what has to wait for shards, `blocking` what waits for a key to be written; `pubsub` is channels;
 //! `transfer` and `streams` are commands over several participants; `everywhere` is what concerns all shards. `tracking` tells clients of
-//! changes to what they have read, `monitor` of what all do. `budget` is how much memory clients may take together. `client`, `registry`
-//! and `local` are what needs no shard; `rescue` is the one place where an error
+//! changes to what they have read, `monitor` of what all do. `budget` is how much memory clients may take together. `placement` is which worker serves a client. `client`, `registry` and `local` are what needs no shard; `rescue` is the one place where an error
 //! becomes bytes.
 
 mod alone;
@@ -23,6 +22,7 @@ mod monitor;
 mod multi;
 mod operator;
 mod pause;
+mod placement;
 mod pubsub;
 mod registry;
 mod rescue;
@@ -35,6 +35,7 @@ mod transfer;
 mod window;
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context as TaskContext;
@@ -50,6 +51,7 @@ pub use everywhere::Scripts;
 pub use local::info::ServerIdentity;
 pub use local::{Databases, LocalSettings};
 pub use monitor::Monitors;
+pub use placement::{Guest, Placement, Roster};
 pub use pubsub::census::Census;
 pub use pubsub::hub::Hub;
 pub use registry::{ClientRegistry, Registration};
@@ -71,6 +73,7 @@ use budget::Claim;
 use forward::Runs;
 use monitor::Watching;
 use multi::Queue;
+use placement::Baggage;
 use pubsub::Subscriptions;
 use tracking::Tracked;
 use window::Window;
@@ -99,6 +102,10 @@ pub struct Context {
     pub tracker: Rc<Tracker>,
     /// The topology's control plane.
     pub topology: Topology,
+    /// Where the clients of all workers are served.
+    pub placement: Arc<Placement>,
+    /// Those of this worker's that have something to do.
+    pub roster: Roster,
     /// What sockets are read into; see `task`.
     pub scratch: RefCell<BytesMut>,
     /// The clients who hold memory and perhaps no longer need it.
@@ -136,7 +143,7 @@ struct Session {
     context: Rc<Context>,
     client: ClientState,
     /// Keeps the client listed.
-    _registration: Registration,
+    registration: Registration,
     window: Rc<Window>,
     mode: Mode,
     subscriptions: Subscriptions,
@@ -159,6 +166,10 @@ struct Session {
     writes: everywhere::Writes,
     /// Nothing more is read; the session ends when all replies are written.
     closing: bool,
+    /// See [`Roster`].
+    seen: u32,
+    /// The worker that it is to move to.
+    leaving: Option<usize>,
 }
 
 /// Whether commands are carried out or queued.
@@ -175,31 +186,56 @@ struct Pending {
     request: Request,
 }
 
-/// Serves a client until it goes or is sent away.
+/// Serves a client until it goes, is sent away, or moves to another worker.
 ///
 /// Not an `async fn`, which would keep its arguments as long as it runs: what an idle client costs is mostly this future and the session.
 pub fn serve(context: Rc<Context>, client: ClientState, registration: Registration, stream: TcpStream) -> impl Future<Output = ()> {
+    begin(context, client, registration, stream, Baggage::default())
+}
+
+/// Goes on to serve a client that comes from another worker.
+///
+/// # Errors
+/// When the runtime does not take its socket.
+pub fn receive(context: Rc<Context>, guest: Guest) -> io::Result<impl Future<Output = ()>> {
+    let Guest { client, registration, stream, baggage } = guest;
+    let stream = TcpStream::from_std(stream)?;
+    Ok(begin(context, client, registration, stream, baggage))
+}
+
+fn begin(
+    context: Rc<Context>,
+    client: ClientState,
+    registration: Registration,
+    stream: TcpStream,
+    baggage: Baggage,
+) -> impl Future<Output = ()> {
+    let Baggage { input, decoder, stalled, habit, writes } = baggage;
     let window = Window::new(Arc::clone(&context.counts));
     let subscriptions = Subscriptions::new(Rc::clone(&context.hub), Rc::clone(&window));
+    subscriptions.set_proto(client.proto());
+    let seen = context.roster.turn();
     let session = Box::new(Session {
         tracked: Tracked::new(Rc::clone(&context.tracker), client.id(), Rc::clone(subscriptions.listener())),
         subscriptions,
         claim: Claim::new(Arc::clone(&context.budget), Arc::clone(client.shared())),
         context,
         client,
-        _registration: registration,
+        registration,
         window,
         mode: Mode::Plain,
         watching: None,
         watch: None,
-        habit: Habit::default(),
-        stalled: None,
+        habit,
+        stalled,
         last_conn: None,
         runs: Runs::default(),
-        writes: everywhere::Writes::default(),
+        writes,
         closing: false,
+        seen,
+        leaving: None,
     });
-    task::run(session, stream)
+    task::run(session, stream, input, decoder)
 }
 
 /// Tells a client that there are too many.
@@ -227,7 +263,8 @@ impl Session {
             None => true,
         };
         // What is to be sent again goes before all that comes after it.
-        sent && !self.window.is_again()
+        sent && self.leaving.is_none()
+            && !self.window.is_again()
             && self.window.len() < self.context.config.limits.client_pending_commands_max
             && self.window.held() < OUT_BYTES_HIGH
             && self.window.sent() < IN_FLIGHT_BYTES_HIGH

@@ -27,6 +27,7 @@ mod memory;
 mod monitor;
 mod multi;
 mod operators;
+mod placement;
 mod pubsub;
 mod python;
 mod readme;

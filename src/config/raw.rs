@@ -10,7 +10,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, DeserializeSeed, Deserializer, Error as _, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
 use super::error::ConfigError;
-use super::{Isolation, LogFormat, LogLevel, MultiKey, WaitFsync};
+use super::{Isolation, LogFormat, LogLevel, MultiKey, Spread, WaitFsync};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) password: Option<String>,
     pub(super) password_file: Option<String>,
     pub(super) workers: Option<u64>,
+    pub(super) spread: Option<Spread>,
     pub(super) isolation: Option<Isolation>,
     pub(super) topology: Option<RawTopology>,
     pub(super) affinity: Option<Vec<String>>,

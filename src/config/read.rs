@@ -55,7 +55,7 @@ impl Reader<'_> {
             return Err(self.fail("listen", problem, format!("set `password`, or listen on {}", default.address)));
         }
         let workers = NonZeroUsize::new(self.size("workers", raw.workers, 0..=1024, 0)?);
-        Ok(ListenConfig { address, password, workers })
+        Ok(ListenConfig { address, password, workers, spread: raw.spread.unwrap_or(default.spread) })
     }
 
     fn affinity(&self, raw: &RawConfig) -> Result<Vec<Rule>, ConfigError> {

@@ -9,6 +9,7 @@ impl Display for Config {
         writeln!(f, "listen: {}", self.listen.address)?;
         writeln!(f, "password: {}", shown(self.listen.password.as_ref()))?;
         writeln!(f, "workers: {}", self.listen.worker_count())?;
+        writeln!(f, "spread: {}", word(self.listen.spread))?;
         writeln!(f, "isolation: {}", word(self.isolation))?;
         writeln!(f, "topology:")?;
         match &self.topology {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::BytesMut;
+use rustix::time::{ClockId, clock_gettime};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::MissedTickBehavior;
@@ -16,7 +17,7 @@ use tokio::time::MissedTickBehavior;
 use super::Shared;
 use crate::config::{Secret, TopologyConfig};
 use crate::metrics::Counter;
-use crate::session::{self, Context, Databases, Hub, LocalSettings, Mailbox, Peer, Resting, Tracker};
+use crate::session::{self, Context, Databases, Guest, Hub, LocalSettings, Peer, Resting, Roster, Tracker};
 use crate::txn::{Engine, Script, TxnIds};
 use crate::upstream::{Handshake, Upstreams};
 
@@ -35,13 +36,12 @@ pub(super) fn run(index: usize, listener: std::net::TcpListener, shared: Shared)
 async fn work(index: usize, listener: std::net::TcpListener, shared: Shared) -> Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut stop = shared.stop.clone();
-    let mailbox = Arc::default();
-    let context = context(index, &shared, &mailbox);
+    let context = context(index, &shared);
     let mut sessions = JoinSet::new();
     tokio::select! {
-        () = accept(&listener, &context, &mailbox, &mut sessions) => {}
+        () = accept(index, &listener, &context, &mut sessions) => {}
         () = context.tracker.deliver() => {}
-        () = housekeeping(&context) => {}
+        () = housekeeping(index, &context) => {}
         () = forget(&context) => {}
         () = follow_topology(&context) => {}
         // One sweeper is enough for all workers.
@@ -54,7 +54,7 @@ async fn work(index: usize, listener: std::net::TcpListener, shared: Shared) -> 
 }
 
 /// What the sessions of this worker share.
-fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context> {
+fn context(index: usize, shared: &Shared) -> Rc<Context> {
     let upstream = &shared.config.upstream;
     let handshake = Handshake {
         username: upstream.username.clone(),
@@ -77,7 +77,7 @@ fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context>
             Rc::clone(&upstreams),
             Arc::clone(&shared.registry),
             Arc::clone(&shared.tracking),
-            Arc::clone(mailbox),
+            Arc::clone(shared.placement.mailbox(index)),
             output_bytes_max,
         ),
         hub: Hub::new(Rc::clone(&upstreams), shared.topology.clone(), Arc::clone(&shared.census), output_bytes_max),
@@ -85,6 +85,8 @@ fn context(index: usize, shared: &Shared, mailbox: &Arc<Mailbox>) -> Rc<Context>
         upstreams,
         engine,
         registry: Arc::clone(&shared.registry),
+        placement: Arc::clone(&shared.placement),
+        roster: Roster::default(),
         budget: Arc::clone(&shared.budget),
         scripts: Arc::clone(&shared.scripts),
         waiting: Arc::clone(&shared.waiting),
@@ -106,31 +108,43 @@ fn databases(topology: &TopologyConfig) -> Databases {
     }
 }
 
-async fn accept(listener: &TcpListener, context: &Rc<Context>, mailbox: &Arc<Mailbox>, sessions: &mut JoinSet<()>) {
+async fn accept(index: usize, listener: &TcpListener, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, addr)) => admit(stream, addr, context, mailbox, sessions),
+                Ok((stream, addr)) => admit(index, stream, addr, context, sessions),
                 Err(error) => {
                     // Out of descriptors, most likely: wait for one instead of spinning.
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
+            guests = context.placement.arrivals(index) => {
+                for guest in guests {
+                    // Its connection breaks if the runtime does not take it, as if it could not have been accepted.
+                    let Ok(session) = session::receive(Rc::clone(context), guest) else { continue };
+                    sessions.spawn_local(session);
+                }
+            }
             Some(_) = sessions.join_next(), if !sessions.is_empty() => {}
         }
     }
 }
 
-fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, mailbox: &Arc<Mailbox>, sessions: &mut JoinSet<()>) {
+fn admit(index: usize, stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, sessions: &mut JoinSet<()>) {
     let Ok(laddr) = stream.local_addr() else { return };
     // Without it replies wait for acknowledgements; a socket that refuses it is closed already.
     let _ = stream.set_nodelay(true);
     let peer = Peer { addr, laddr, fd: stream.as_raw_fd() };
     let authenticated = context.config.listen.password.is_none();
-    match context.registry.admit(peer, authenticated, context.engine.now(), mailbox) {
+    let home = context.placement.home(index);
+    match context.registry.admit(peer, authenticated, context.engine.now(), context.placement.mailbox(home)) {
         Some((client, registration)) => {
             context.counts.count(Counter::ConnectionsAccepted);
+            if home != index {
+                // A socket that cannot be handed over is closed.
+                return stream.into_std().map_or((), |stream| context.placement.send(home, Guest::newcomer(client, registration, stream)));
+            }
             sessions.spawn_local(session::serve(Rc::clone(context), client, registration, stream));
         }
         None => {
@@ -141,18 +155,44 @@ fn admit(stream: TcpStream, addr: SocketAddr, context: &Rc<Context>, mailbox: &A
 }
 
 /// Keeps the clock that sessions read, looks for connections that do not answer, and takes back what silent clients hold.
-async fn housekeeping(context: &Context) {
+async fn housekeeping(index: usize, context: &Context) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut meter = Meter::start();
     loop {
         ticks.tick().await;
         let now = Instant::now();
         context.engine.set_now(now);
+        context.placement.review(index, meter.read(now), &context.roster);
         context.resting.look();
         context.budget.watch(now);
         context.upstreams.watch(now);
         context.tracker.watch(now, context.config.upstream.reply_timeout);
     }
+}
+
+/// How busy this thread is.
+struct Meter {
+    at: Instant,
+    used: Duration,
+}
+
+impl Meter {
+    fn start() -> Self {
+        Self { at: Instant::now(), used: thread_time() }
+    }
+
+    /// How many thousandths of the time since the last reading the thread has used.
+    fn read(&mut self, now: Instant) -> u32 {
+        let before = std::mem::replace(self, Self { at: now, used: thread_time() });
+        let (used, passed) = (self.used.saturating_sub(before.used), now.duration_since(before.at));
+        (used.as_nanos() * 1000 / passed.as_nanos().max(1)).min(1000) as u32
+    }
+}
+
+/// The CPU time of this thread.
+fn thread_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Deletes the records of transactions that are over. A task apart: while a shard does not answer, [`housekeeping`] must go on, because it

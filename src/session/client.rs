@@ -51,7 +51,7 @@ impl ClientState {
             labels: Mutex::default(),
             killed: AtomicBool::new(false),
             session: AtomicWaker::new(),
-            mailbox,
+            mailbox: Mutex::new(mailbox),
         };
         Self {
             profile,
@@ -140,6 +140,11 @@ impl ClientState {
     pub fn is_killed(&self, cx: &Context<'_>) -> bool {
         self.shared.session.register(cx.waker());
         self.shared.killed.load(Ordering::Acquire)
+    }
+
+    /// The client is served by another worker from now on, whose `mailbox` it is.
+    pub(super) fn is_moved_to(&self, mailbox: &Arc<Mailbox>) {
+        *self.shared.mailbox.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(mailbox);
     }
 
     /// What the registry keeps of this client.
@@ -324,13 +329,13 @@ pub(super) struct ClientShared {
     /// The task of its session.
     session: AtomicWaker,
     /// Its worker's.
-    mailbox: Arc<Mailbox>,
+    mailbox: Mutex<Arc<Mailbox>>,
 }
 
 impl ClientShared {
     /// Where news for it are put.
-    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
-        &self.mailbox
+    pub(super) fn mailbox(&self) -> Arc<Mailbox> {
+        Arc::clone(&self.mailbox.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The two ends of the connection.

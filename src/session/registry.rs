@@ -58,7 +58,7 @@ impl ClientRegistry {
 
     /// Where news for client `id` are put, if it is connected.
     pub(super) fn mailbox(&self, id: u64) -> Option<Arc<Mailbox>> {
-        self.lock().clients.get(&id).map(|client| Arc::clone(client.mailbox()))
+        self.lock().clients.get(&id).map(|client| client.mailbox())
     }
 
     /// How many clients are connected.

@@ -37,6 +37,8 @@ enum Shift {
     Again,
     /// What comes next has to wait for the end of a CLIENT PAUSE.
     Paused,
+    /// The client moves to this worker.
+    Move(usize),
     /// The session is over.
     Over,
 }
@@ -46,7 +48,7 @@ impl Shift {
     fn bytes(&self) -> usize {
         match self {
             Self::Alone(pending) => pending.request.bytes().len(),
-            Self::Again | Self::Paused | Self::Over => 0,
+            Self::Again | Self::Paused | Self::Move(_) | Self::Over => 0,
         }
     }
 }
@@ -68,8 +70,9 @@ enum Advance {
 /// Serves the client behind `stream` until either side ends the session.
 ///
 /// What is rare is in boxes: an idle client pays for the largest thing that its task may ever wait for.
-pub(super) async fn run(mut session: Box<Session>, stream: TcpStream) {
-    let mut downstream = Downstream { stream, input: BytesMut::new(), decoder: RequestDecoder::default(), ended: false };
+/// `input` and `decoder` are what another worker has read.
+pub(super) async fn run(mut session: Box<Session>, stream: TcpStream, input: BytesMut, decoder: RequestDecoder) {
+    let mut downstream = Downstream { stream, input, decoder, ended: false };
     loop {
         match poll_fn(|cx| downstream.poll(&mut session, cx)).await {
             Shift::Alone(pending) => {
@@ -91,6 +94,7 @@ pub(super) async fn run(mut session: Box<Session>, stream: TcpStream) {
                     Box::pin(session.again(request)).await;
                 }
             }
+            Shift::Move(target) => return session.depart(target, downstream.stream, downstream.input, downstream.decoder),
             Shift::Over => return,
         }
     }
@@ -122,6 +126,7 @@ impl Downstream {
     fn poll_fast(&mut self, session: &mut Session, cx: &mut Context<'_>) -> Poll<Shift> {
         session.window.register(cx);
         session.overhear(cx);
+        session.report();
         loop {
             if session.is_doomed(cx) {
                 return Poll::Ready(Shift::Over);
@@ -129,12 +134,17 @@ impl Downstream {
             if session.window.wants_again() {
                 return Poll::Ready(Shift::Again);
             }
+            if let Some(target) = session.departs() {
+                return Poll::Ready(Shift::Move(target));
+            }
             let advance = self.dispatch(session, cx);
             session.flush_runs();
             if self.poll_write(session, cx).is_err() || session.is_flooded() {
                 return Poll::Ready(Shift::Over);
             }
             match advance {
+                // What was in flight may be answered by now.
+                Advance::Full if session.departs().is_some() => continue,
                 Advance::Alone(pending) => return Poll::Ready(Shift::Alone(pending)),
                 Advance::Paused => return Poll::Ready(Shift::Paused),
                 // What was written may have made room.

@@ -162,6 +162,10 @@ impl Setup {
             // As few as can still disagree.
             yaml.push_str("workers: 2\n");
         }
+        if !top.iter().any(|line| line.starts_with("spread:")) {
+            // Or the few clients of a test would all be with one of them.
+            yaml.push_str("spread: even\n");
+        }
         for (section, lines) in &self.settings {
             match section.as_str() {
                 "" => yaml.extend(lines.iter().map(|line| format!("{line}\n"))),

@@ -42,6 +42,8 @@ pub struct Tracker {
 struct State {
     /// All clients of the worker: any of them may be told in another's place.
     listeners: HashMap<u64, Rc<Listener>>,
+    /// What is for clients that are on their way to this worker.
+    early: HashMap<u64, Vec<News>>,
     /// Those that are told of changes, or have others told.
     clients: HashMap<u64, Client>,
     table: Table,
@@ -110,6 +112,8 @@ impl Tracker {
 
     /// Client `id` of this worker is connected.
     pub(super) fn connect(&self, id: u64, listener: Rc<Listener>) {
+        let early = self.state.borrow_mut().early.remove(&id).unwrap_or_default();
+        early.iter().for_each(|news| self.send(&listener, news, true));
         self.state.borrow_mut().listeners.insert(id, listener);
     }
 
@@ -285,8 +289,24 @@ impl Tracker {
         loop {
             for (id, letters) in self.mailbox.take().await {
                 let listener = self.state.borrow().listeners.get(&id).cloned();
-                letters.iter().for_each(|news| listener.iter().for_each(|listener| self.send(listener, news, true)));
+                match listener {
+                    Some(listener) => letters.iter().for_each(|news| self.send(&listener, news, true)),
+                    None => self.send_on(id, letters),
+                }
             }
+        }
+    }
+
+    /// Hands on what is for a client that has moved, or keeps it for one that is about to arrive.
+    fn send_on(&self, id: u64, letters: Vec<News>) {
+        match self.registry.mailbox(id) {
+            Some(mailbox) if Arc::ptr_eq(&mailbox, &self.mailbox) => {
+                let mut state = self.state.borrow_mut();
+                state.early.retain(|id, _| self.registry.is_connected(*id));
+                state.early.entry(id).or_default().extend(letters);
+            }
+            Some(mailbox) => letters.into_iter().for_each(|news| mailbox.put(id, news)),
+            None => {}
         }
     }
 

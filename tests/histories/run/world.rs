@@ -31,7 +31,9 @@ impl World {
         if terms.mode == Mode::Cluster {
             shards.announce(&links);
         }
-        let setups: Vec<Setup> = (0..WEFTS).map(|weft| terms.setup(wired(&shards, &links, weft))).collect();
+        let mut setups: Vec<Setup> = (0..WEFTS).map(|weft| terms.setup(wired(&shards, &links, weft))).collect();
+        // The clients of the last one move between its workers.
+        setups[WEFTS - 1] = setups[WEFTS - 1].clone().env("WEFT_ROVING", "1");
         let wefts: Vec<Weft> = setups.iter().map(|setup| setup.clone().start()).collect();
         let doors = Arc::new(Mutex::new(wefts.iter().map(Weft::address).collect()));
         Self { shards, wefts, doors, setups, links }

@@ -196,6 +196,7 @@ fn weft(text: &mut Text, facts: &Facts<'_>) {
 
 /// What `# Weft` sums up; the metrics have it in detail.
 const WEFT_COUNTERS: &[(&str, &[Counter])] = &[
+    ("clients_moved", &[Counter::ClientsMoved]),
     ("txn_one_phase_committed", &[Counter::OnePhaseCommitted]),
     ("txn_two_phase_committed", &[Counter::TwoPhaseCommitted]),
     ("txn_two_phase_aborted", &[Counter::TwoPhaseLocked, Counter::TwoPhaseWatch, Counter::TwoPhaseRefused, Counter::TwoPhaseFenced]),
