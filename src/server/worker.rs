@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::BytesMut;
-use rustix::time::{ClockId, clock_gettime};
+use cpu_time::ThreadTime;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, LocalSet, spawn_local};
 use tokio::time::MissedTickBehavior;
@@ -174,25 +174,21 @@ async fn housekeeping(index: usize, context: &Context) {
 /// How busy this thread is.
 struct Meter {
     at: Instant,
-    used: Duration,
+    used: Option<ThreadTime>,
 }
 
 impl Meter {
     fn start() -> Self {
-        Self { at: Instant::now(), used: thread_time() }
+        Self { at: Instant::now(), used: ThreadTime::try_now().ok() }
     }
 
-    /// How many thousandths of the time since the last reading the thread has used.
+    /// How many thousandths of the time since the last reading the thread has used; all of it, if the kernel does not tell.
     fn read(&mut self, now: Instant) -> u32 {
-        let before = std::mem::replace(self, Self { at: now, used: thread_time() });
-        let (used, passed) = (self.used.saturating_sub(before.used), now.duration_since(before.at));
-        (used.as_nanos() * 1000 / passed.as_nanos().max(1)).min(1000) as u32
+        let before = std::mem::replace(self, Self { at: now, used: ThreadTime::try_now().ok() });
+        let passed = now.saturating_duration_since(before.at).as_nanos().max(1);
+        let used = self.used.zip(before.used).map_or(passed, |(used, before)| used.duration_since(before).as_nanos());
+        (used * 1000 / passed).min(1000) as u32
     }
-}
-
-/// The CPU time of this thread.
-fn thread_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
 }
 
 /// Deletes the records of transactions that are over. A task apart: while a shard does not answer, [`housekeeping`] must go on, because it

@@ -277,7 +277,9 @@ impl Downstream {
             return read;
         }
         let mut scratch = session.context.scratch.take();
-        scratch.reserve(READ_BYTES);
+        if scratch.capacity() < READ_BYTES {
+            scratch.reserve(SCRATCH_BYTES);
+        }
         let read = pin!(self.stream.read_buf(&mut scratch)).poll(cx);
         if let Poll::Ready(Ok(received)) = read {
             session.context.counts.add(Counter::BytesRead, received as u64);
@@ -311,8 +313,11 @@ impl Downstream {
     }
 }
 
-/// The least room to read into. A chunk of the scratch buffer serves many reads before the next one is allocated.
+/// The least room to read into.
 const READ_BYTES: usize = 16 * 1024;
+
+/// How much is allocated for the scratch buffer at once: it serves the small reads of many clients before the next one is needed.
+const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// The most that is reserved in advance for a frame whose length was announced.
 const READ_BYTES_MAX: usize = 1024 * 1024;
