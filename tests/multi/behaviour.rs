@@ -1,6 +1,6 @@
 //! The promises of MULTI and WATCH, each over three shards.
 
-use crate::support::{Client, PATIENCE, Reply, Stage, eventually, on_each, on_each_alone};
+use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Server, Shards, Stage, Weft, eventually, on_each, on_each_alone};
 
 /// A client in a transaction of one PING, watching whatever `watch` watched.
 #[track_caller]
@@ -394,4 +394,35 @@ fn transactions_leave_nothing_behind_on_the_shards() {
         client.must_reply("EXEC", Reply::Array(vec![Reply::ok(), Reply::ok()]));
         eventually(PATIENCE, "the records are forgotten", || stage.shards().internal_keys().is_empty());
     });
+}
+
+/// How many changes each shard has counted.
+fn changes(shards: &Shards) -> Vec<u64> {
+    let of = |server: &Server| {
+        let info = server.client().call("INFO persistence").text().expect("a text");
+        info.lines().find_map(|line| line.strip_prefix("rdb_changes_since_last_save:")).expect("the counter").parse().unwrap()
+    };
+    shards.servers().iter().map(of).collect()
+}
+
+#[test]
+fn what_only_reads_writes_nothing_on_any_shard() {
+    for mode in Mode::ALL {
+        let shards = Shards::start(mode, Flavor::Redis, 3);
+        let weft = Weft::start(&shards);
+        let keys = [0, 1, 2].map(|index| shards.key_on(index, "read"));
+        let mut client = weft.client();
+        for key in &keys {
+            client.must_ok(&["SET", key, "1"]);
+        }
+        let before = changes(&shards);
+        for _ in 0..10 {
+            client.must_reply(&["MGET", &keys[0], &keys[1], &keys[2]], Reply::array(["1", "1", "1"]));
+            client.must_int(&["EXISTS", &keys[0], &keys[1], &keys[2]], 3);
+            client.must_ok("MULTI");
+            keys.iter().for_each(|key| client.must_queue(&["GET", key]));
+            client.must_reply("EXEC", Reply::array(["1", "1", "1"]));
+        }
+        assert_eq!(changes(&shards), before, "{mode:?}");
+    }
 }
