@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Server, Shards, Weft, eventually};
+use crate::support::{Client, Fault, FaultProxy, Flavor, Mode, PATIENCE, Reply, Server, Shards, Way, Weft, eventually};
 
 /// How long it is waited for something that must not come.
 const QUIET: Duration = Duration::from_millis(150);
@@ -95,6 +95,32 @@ fn a_writer_is_answered_when_all_are_served_who_waited_for_it() {
         assert_eq!(third.receive(), Reply::array([b, "x", "1"]));
         writer.call(&format!("DEL {a} {b}"));
     });
+}
+
+#[test]
+fn a_writer_waits_for_a_chain_that_began_before_it_had_its_answer() {
+    let shards = Shards::fixed(Flavor::Redis, 3);
+    let [a, b, c] = [0, 1, 2].map(|index| shards.key_on(index, "k"));
+    let [near, far] = [0, 2].map(|index| FaultProxy::start(shards.servers()[index].address()));
+    let weft = Weft::setup(&shards).through(&near, &shards.servers()[0]).through(&far, &shards.servers()[2]).start();
+    let (mut first, mut second, mut writer) = (weft.client(), weft.client(), weft.client());
+    first.send(&format!("BLMOVE {a} {b} LEFT RIGHT 0"));
+    until_blocked(&mut writer, 1);
+    second.send(&format!("BLMOVE {b} {c} LEFT RIGHT 0"));
+    until_blocked(&mut writer, 2);
+    near.set(Way::Replies, "told", Fault::Hold);
+    far.set(Way::Requests, &c, Fault::Hold);
+    writer.send(&format!("EVAL redis.call('rpush',KEYS[1],'v')return'told' 1 {a}"));
+    near.must_spring();
+    // It looks by itself, and is gone before the writer is answered.
+    assert_eq!(first.receive(), Reply::from("v"));
+    far.must_spring();
+    near.release();
+    writer.must_stay_silent(QUIET);
+    far.release();
+    assert_eq!(writer.receive(), Reply::from("told"));
+    assert_eq!(second.receive(), Reply::from("v"));
+    writer.must_reply(&format!("LRANGE {c} 0 -1"), Reply::array(["v"]));
 }
 
 #[test]

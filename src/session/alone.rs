@@ -121,8 +121,9 @@ impl Session {
                 };
             }
             (Ok(Route::Several(keys)), Handling::Move) => {
+                let underway = context.set_out(blocking::written(&request, &keys));
                 let result = context.transfer(&request, &keys, proto).await;
-                context.serve(blocking::written(&request, &keys)).await;
+                context.serve(underway, blocking::written(&request, &keys)).await;
                 return self.deliver(result);
             }
             (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
@@ -140,8 +141,9 @@ impl Session {
         };
         let result = match routed {
             Some(routed) => {
+                let underway = context.set_out(blocking::brought(&routed));
                 let result = context.engine.single(routed.clone(), proto, strict).await;
-                context.serve(blocking::brought(&routed)).await;
+                context.serve(underway, blocking::brought(&routed)).await;
                 result
             }
             None => Err(ExecError::Unreachable),

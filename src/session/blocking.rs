@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
-use self::lines::{Errand, Family, Line, PlaceInLine, Release};
+use self::lines::{Errand, Family, Line, PlaceInLine, Release, Underway};
 use super::tracking::Touched;
 use super::{Context, Pending, Session, rescue};
 use crate::command::{self, Access, Categories, Handling, KeyRef};
@@ -86,11 +86,10 @@ impl Blocked {
         }
     }
 
-    /// It was served: what it was handed goes to those who may be served next, at its own keys and where it may have moved something to.
-    fn hand_on(&self, context: &Context, db: u32, errands: Vec<Errand>) {
-        let moves = self.form.tries.iter().filter(|each| each.answer == Answer::Moved);
-        moves.for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
-        self.place.leave(errands);
+    /// Where a try of it moves something to.
+    fn destination(&self, db: u32) -> Option<(u32, Bytes)> {
+        let moves = self.form.tries.iter().find(|each| each.answer == Answer::Moved);
+        moves.map(|each| (db, each.request.arg_bytes(DESTINATION)))
     }
 
     fn is_over(&self) -> bool {
@@ -174,7 +173,8 @@ impl Session {
     }
 
     async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
-        let mut errands = blocked.place.errands();
+        let errands = blocked.place.errands();
+        let moving = blocked.destination(self.client.profile.db).map(|place| self.context.waiting.set_out([place]));
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),
@@ -187,8 +187,7 @@ impl Session {
         if !blocked.muted {
             self.deliver(result);
         }
-        errands.extend(blocked.place.errands());
-        blocked.hand_on(&self.context, self.client.profile.db, errands);
+        blocked.place.leave(moving.as_ref(), errands);
         true
     }
 
@@ -263,18 +262,20 @@ impl Context {
         !self.waiting.is_empty() && brought(routed).any(|(db, key)| self.waiting.awaits(db, &key))
     }
 
-    /// The writer of `keys` rings, and waits until those have tried who may be served by that.
-    pub(super) async fn serve(&self, keys: impl Iterator<Item = (u32, Bytes)>) {
+    /// Takes note, if anybody waits for anything, that `keys` are about to be written.
+    pub(super) fn set_out(&self, keys: impl Iterator<Item = (u32, Bytes)>) -> Option<Underway> {
+        (!self.waiting.is_empty()).then(|| self.waiting.set_out(keys))
+    }
+
+    /// The writer of `keys`, whose write was `underway`, rings, and waits until those have tried who may be served by that.
+    pub(super) async fn serve(&self, underway: Option<Underway>, keys: impl Iterator<Item = (u32, Bytes)>) {
         if self.waiting.is_empty() {
             return;
         }
+        let keys: Vec<_> = keys.collect();
+        keys.iter().for_each(|(db, key)| self.waiting.ring(*db, key));
         let (errand, done) = oneshot::channel();
-        let errands = [Errand::new(errand)];
-        for (db, key) in keys {
-            self.waiting.ring(db, &key);
-            self.waiting.hand(db, &key, &errands);
-        }
-        drop(errands);
+        underway.unwrap_or_else(|| self.waiting.set_out([])).arrive(keys, Errand::new(errand));
         // That it ends by being dropped is how it ends.
         let _ = tokio::time::timeout(SERVING_MAX, done).await;
     }
