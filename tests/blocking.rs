@@ -416,6 +416,39 @@ fn a_stream_that_goes_away_ends_the_waiting_for_its_entries() {
 }
 
 #[test]
+fn who_comes_to_a_stream_first_looks_before_it_is_taken_away() {
+    let shards = Shards::fixed(Flavor::Redis, 1);
+    let proxy = FaultProxy::start(shards.servers()[0].address());
+    let weft = Weft::setup(&shards).through(&proxy, &shards.servers()[0]).start();
+    let (mut waiter, mut writer, mut other) = (weft.client(), weft.client(), weft.client());
+    let transaction = |writer: &mut Client| ["MULTI", "DEL s", "EXEC"].iter().for_each(|command| writer.send(*command));
+    let ways: [&dyn Fn(&mut Client); 5] = [
+        &|writer| writer.send("SET s v"),
+        &|writer| writer.send("DEL s t"),
+        &|writer| writer.send("FLUSHALL"),
+        &|writer| writer.send("EVAL return(redis.call('del',KEYS[1])) 1 s"),
+        &transaction,
+    ];
+    for take_away in ways {
+        other.must_bulk("XADD s 1-1 f v", "1-1");
+        proxy.set(Way::Requests, "XREVRANGE", Fault::Hold);
+        waiter.send("XREAD BLOCK 0 STREAMS s $");
+        proxy.must_spring();
+        take_away(&mut writer);
+        other.must_bulk("XADD s 1-2 f v", "1-2");
+        proxy.release();
+        until_blocked(&mut other, 1);
+        eventually(PATIENCE, "the stream is gone", || other.call("TYPE s") != Reply::Simple("stream".to_owned()));
+        other.call("DEL s");
+        other.must_bulk("XADD s 2-1 f v", "2-1");
+        let entries = Reply::Array(vec![Reply::Array(vec!["2-1".into(), Reply::array(["f", "v"])])]);
+        assert_eq!(waiter.receive(), Reply::Array(vec![Reply::Array(vec!["s".into(), entries])]));
+        other.call("DEL s");
+        writer = weft.client();
+    }
+}
+
+#[test]
 fn an_element_that_cannot_be_moved_ends_the_waiting_and_stays() {
     everywhere(|weft, [a, b, _]| {
         let (mut waiter, mut writer) = (weft.client(), weft.client());

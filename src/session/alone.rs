@@ -115,6 +115,7 @@ impl Session {
             (Ok(Route::One(routed)), Handling::Script) => return self.script_alone(routed).await,
             (Ok(Route::One(routed)), _) => Some(routed),
             (Ok(Route::Several(keys)), Handling::Split(kind)) => {
+                context.let_look(blocking::written(&request, &keys)).await;
                 return match split::divide(kind, spec, &request, &keys) {
                     Some(plan) => self.split(plan, kind, spec).await,
                     None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
@@ -141,6 +142,7 @@ impl Session {
         };
         let result = match routed {
             Some(routed) => {
+                context.let_look(blocking::taken(&routed)).await;
                 let underway = context.set_out(blocking::brought(&routed));
                 let result = context.engine.single(routed.clone(), proto, strict).await;
                 context.serve(underway, blocking::brought(&routed)).await;

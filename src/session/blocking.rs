@@ -133,6 +133,10 @@ impl Session {
                 return None;
             }
         };
+        let db = self.client.profile.db;
+        let keys = form.tries.iter().flat_map(|each| &each.keys);
+        let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
+        let place = self.context.waiting.join(self.client.id(), lines);
         let begun = match self.fix_ends(&mut form).await {
             Ok(fixed) => fixed,
             Err(error) => {
@@ -140,11 +144,8 @@ impl Session {
                 return None;
             }
         };
-        let db = self.client.profile.db;
-        let keys = form.tries.iter().flat_map(|each| &each.keys);
-        let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
         let mut blocked = Blocked {
-            place: self.context.waiting.join(self.client.id(), lines),
+            place,
             deadline: form.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             pause: PAUSE_MIN,
             tries: u32::from(begun),
@@ -262,6 +263,21 @@ impl Context {
         !self.waiting.is_empty() && brought(routed).any(|(db, key)| self.waiting.awaits(db, &key))
     }
 
+    /// Whether somebody came before `routed` to a stream that it may take away, and has not looked at it yet.
+    pub(super) fn is_preceded(&self, routed: &Routed) -> bool {
+        self.waiting.has_arrivals() && self.waiting.arrivals(taken(routed)).is_some()
+    }
+
+    /// Lets those look first who came before the writer of `keys`, which may take streams away.
+    pub(super) async fn let_look(&self, keys: impl Iterator<Item = (u32, Bytes)>) {
+        wait_for(self.waiting.arrivals(keys)).await;
+    }
+
+    /// Likewise for who may take all streams away.
+    pub(super) async fn let_all_look(&self) {
+        wait_for(self.waiting.arrivals_anywhere()).await;
+    }
+
     /// Takes note, if anybody waits for anything, that `keys` are about to be written.
     pub(super) fn set_out(&self, keys: impl Iterator<Item = (u32, Bytes)>) -> Option<Underway> {
         (!self.waiting.is_empty()).then(|| self.waiting.set_out(keys))
@@ -276,8 +292,7 @@ impl Context {
         keys.iter().for_each(|(db, key)| self.waiting.ring(*db, key));
         let (errand, done) = oneshot::channel();
         underway.unwrap_or_else(|| self.waiting.set_out([])).arrive(keys, Errand::new(errand));
-        // That it ends by being dropped is how it ends.
-        let _ = tokio::time::timeout(SERVING_MAX, done).await;
+        wait_for(Some(done)).await;
     }
 
     /// A look at the keys of `each` without a lock check: whether a try may come to something.
@@ -353,6 +368,20 @@ impl Context {
         }
         result
     }
+}
+
+/// Waits for those whom a write concerns. That it ends by being dropped is how it ends.
+async fn wait_for(done: Option<oneshot::Receiver<()>>) {
+    if let Some(done) = done {
+        let _ = tokio::time::timeout(SERVING_MAX, done).await;
+    }
+}
+
+/// The keys under which `routed` may take a stream or its groups away, and their database. What is about streams otherwise leaves them.
+pub(super) fn taken(routed: &Routed) -> impl Iterator<Item = (u32, Bytes)> {
+    let takes = !routed.spec.own_categories.intersects(Categories::STREAM) || routed.spec.name == "xgroup|destroy";
+    let written = routed.keys.iter().filter(move |key| takes && key.access == Access::Write);
+    written.map(|key| (routed.place.db, routed.request.arg_bytes(key.index as usize)))
 }
 
 /// The keys to which `routed` may bring what somebody waits for, and their database.

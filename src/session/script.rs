@@ -35,6 +35,7 @@ impl Session {
     /// Carries out a script.
     pub(super) async fn script_alone(&mut self, routed: Routed) {
         let context = Rc::clone(&self.context);
+        context.let_look(blocking::taken(&routed)).await;
         let underway = context.set_out(blocking::brought(&routed));
         let result = match context.called(&routed).await {
             Ok(Called::Held(held)) => return self.held_script(routed, &held, underway).await,

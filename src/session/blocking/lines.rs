@@ -7,8 +7,10 @@
 //! In Redis a writer's reply comes when all whom the write serves have been served, chains of moves included. So the writer of a list or a
 //! sorted set hands an [`Errand`] to the first in line, who carries it while trying, and hands it on: to whoever is first then, and,
 //! after a move, to whoever is first at the other key. It is done when nobody holds it any more, whatever became of those who did. Those
-//! who look by themselves may be ahead of the writer: what they leave for it is [`underway`]'s.
+//! who look by themselves may be ahead of the writer: what they leave for it is [`underway`]'s. Whoever would take a stream away lets those
+//! look first who came to it before: [`arrival`].
 
+mod arrival;
 mod underway;
 
 use std::collections::{HashMap, VecDeque};
@@ -48,6 +50,8 @@ pub struct WaitingRoom {
     count: AtomicUsize,
     /// How many of them have looked once and found nothing.
     blocked: AtomicUsize,
+    /// How many have come to a stream, and have not looked at it yet.
+    arriving: AtomicUsize,
     lines: Mutex<Lines>,
 }
 
@@ -69,6 +73,8 @@ struct Waiter {
     bell: Notify,
     /// What those hold out for who have rung.
     errands: Mutex<Vec<Errand>>,
+    /// While it has not looked yet at the stream that it came to: what those hold out for who let it look first.
+    arrival: Mutex<Option<Vec<Errand>>>,
     /// One of [`Release`], as a number; 0 is none.
     release: AtomicU8,
 }
@@ -132,7 +138,8 @@ impl WaitingRoom {
 
     /// Puts client `id` at the end of `lines`, until the place is dropped.
     pub(in crate::session) fn join(self: &Arc<Self>, id: u64, lines: Vec<Line>) -> PlaceInLine {
-        let waiter = Arc::new(Waiter { bell: Notify::new(), errands: Mutex::default(), release: AtomicU8::new(0) });
+        let arrival = Mutex::new(self.arrive(&lines));
+        let waiter = Arc::new(Waiter { bell: Notify::new(), errands: Mutex::default(), arrival, release: AtomicU8::new(0) });
         let mut all = self.lock();
         for line in &lines {
             let line = all.by_key.entry(line.clone()).or_default();
@@ -199,6 +206,7 @@ pub(in crate::session) struct PlaceInLine {
 impl PlaceInLine {
     /// The client has looked once and found nothing.
     pub(in crate::session) fn block(&mut self) {
+        self.settle();
         if !std::mem::replace(&mut self.blocked, true) {
             self.room.blocked.fetch_add(1, Ordering::Relaxed);
         }
@@ -250,6 +258,7 @@ impl PlaceInLine {
 
 impl Drop for PlaceInLine {
     fn drop(&mut self) {
+        self.settle();
         if self.blocked {
             self.room.blocked.fetch_sub(1, Ordering::Relaxed);
         }
