@@ -2,11 +2,12 @@
 
 use std::io::{ErrorKind, Write as _};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, ListenConfig};
 use crate::dev::DevOptions;
 use crate::topology::Mode;
 
@@ -44,6 +45,9 @@ struct DevArgs {
     /// Where to listen, on loopback
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:6380")]
     listen: SocketAddr,
+    /// How many worker threads; one takes the commands of all clients in the order in which they come [default: one for each core]
+    #[arg(long, value_name = "COUNT")]
+    workers: Option<NonZeroUsize>,
     /// The server to run [default: redis-server or valkey-server from PATH]
     #[arg(long, value_name = "PATH")]
     server: Option<PathBuf>,
@@ -87,7 +91,8 @@ impl From<DevArgs> for DevOptions {
             ModeArg::Static => Mode::Static,
             ModeArg::Cluster => Mode::Cluster,
         };
-        Self { count: args.shards, mode, listen: args.listen, server: args.server, demo: args.demo }
+        let listen = ListenConfig { address: args.listen, workers: args.workers, ..ListenConfig::default() };
+        Self { count: args.shards, mode, listen, server: args.server, demo: args.demo }
     }
 }
 
@@ -116,7 +121,7 @@ mod tests {
     fn a_configuration_or_a_subcommand_is_needed_but_not_both() {
         assert!(Cli::try_parse_from(["weft", "--config", "proxy.yaml"]).unwrap().command.is_none());
         assert!(Cli::try_parse_from(["weft", "check", "--config", "proxy.yaml"]).is_ok());
-        assert!(Cli::try_parse_from(["weft", "dev", "--shards", "2", "--mode", "cluster", "--demo"]).is_ok());
+        assert!(Cli::try_parse_from(["weft", "dev", "--shards", "2", "--mode", "cluster", "--workers", "1", "--demo"]).is_ok());
         for wrong in [&["weft"][..], &["weft", "check"], &["weft", "dev", "--shards", "0"], &["weft", "--config", "a", "dev"]] {
             assert!(Cli::try_parse_from(wrong).is_err(), "{wrong:?}");
         }

@@ -7,7 +7,6 @@ mod locate;
 mod process;
 mod shards;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 
@@ -25,8 +24,8 @@ pub struct DevOptions {
     pub count: u16,
     /// Static servers or a cluster.
     pub mode: Mode,
-    /// Where weft listens; it must be loopback, since there is no password.
-    pub listen: SocketAddr,
+    /// Where weft listens, and with how many workers; it must be loopback, since there is no password.
+    pub listen: ListenConfig,
     /// The server's executable; `None` searches PATH.
     pub server: Option<PathBuf>,
     /// Move money between the shards once weft serves.
@@ -35,16 +34,16 @@ pub struct DevOptions {
 
 /// Starts the shards and serves before them until weft is told to stop.
 pub fn run(options: &DevOptions) -> anyhow::Result<()> {
-    anyhow::ensure!(options.listen.ip().is_loopback(), "{} is open to other machines; `weft dev` listens on loopback only", options.listen);
+    let listen = options.listen.address;
+    anyhow::ensure!(listen.ip().is_loopback(), "{listen} is open to other machines; `weft dev` listens on loopback only");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let shard_options = ShardOptions { count: options.count, mode: options.mode, server: options.server.clone(), arguments: Vec::new() };
     let shards = runtime.block_on(Shards::start(&shard_options))?;
     println!("{} is serving on {}", shards.server().display(), list(&shards));
-    let config =
-        Config { listen: ListenConfig { address: options.listen, ..ListenConfig::default() }, ..Config::with_topology(shards.topology()) };
+    let config = Config { listen: options.listen.clone(), ..Config::with_topology(shards.topology()) };
     crate::telemetry::init(&config.log);
     let companion = {
-        let (listen, accounts) = (options.listen, options.demo.then(|| demo::accounts(&shards)));
+        let accounts = options.demo.then(|| demo::accounts(&shards));
         thread::spawn(move || runtime.block_on(demo::accompany(listen, accounts)))
     };
     crate::server::run(config)?;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Server, Shards, Weft, eventually};
+use crate::support::{Client, Fault, FaultProxy, Flavor, Mode, PATIENCE, Reply, Server, Shards, Way, Weft, eventually};
 
 /// How long it is waited for something that must not come.
 const QUIET: Duration = Duration::from_millis(150);
@@ -95,6 +95,32 @@ fn a_writer_is_answered_when_all_are_served_who_waited_for_it() {
         assert_eq!(third.receive(), Reply::array([b, "x", "1"]));
         writer.call(&format!("DEL {a} {b}"));
     });
+}
+
+#[test]
+fn a_writer_waits_for_a_chain_that_began_before_it_had_its_answer() {
+    let shards = Shards::fixed(Flavor::Redis, 3);
+    let [a, b, c] = [0, 1, 2].map(|index| shards.key_on(index, "k"));
+    let [near, far] = [0, 2].map(|index| FaultProxy::start(shards.servers()[index].address()));
+    let weft = Weft::setup(&shards).through(&near, &shards.servers()[0]).through(&far, &shards.servers()[2]).start();
+    let (mut first, mut second, mut writer) = (weft.client(), weft.client(), weft.client());
+    first.send(&format!("BLMOVE {a} {b} LEFT RIGHT 0"));
+    until_blocked(&mut writer, 1);
+    second.send(&format!("BLMOVE {b} {c} LEFT RIGHT 0"));
+    until_blocked(&mut writer, 2);
+    near.set(Way::Replies, "told", Fault::Hold);
+    far.set(Way::Requests, &c, Fault::Hold);
+    writer.send(&format!("EVAL redis.call('rpush',KEYS[1],'v')return'told' 1 {a}"));
+    near.must_spring();
+    // It looks by itself, and is gone before the writer is answered.
+    assert_eq!(first.receive(), Reply::from("v"));
+    far.must_spring();
+    near.release();
+    writer.must_stay_silent(QUIET);
+    far.release();
+    assert_eq!(writer.receive(), Reply::from("told"));
+    assert_eq!(second.receive(), Reply::from("v"));
+    writer.must_reply(&format!("LRANGE {c} 0 -1"), Reply::array(["v"]));
 }
 
 #[test]
@@ -387,6 +413,39 @@ fn a_stream_that_goes_away_ends_the_waiting_for_its_entries() {
             waiter.must_err(&format!("XREADGROUP GROUP g me BLOCK 0 STREAMS {key} >"), "NOGROUP No such key");
         }
     });
+}
+
+#[test]
+fn who_comes_to_a_stream_first_looks_before_it_is_taken_away() {
+    let shards = Shards::fixed(Flavor::Redis, 1);
+    let proxy = FaultProxy::start(shards.servers()[0].address());
+    let weft = Weft::setup(&shards).through(&proxy, &shards.servers()[0]).start();
+    let (mut waiter, mut writer, mut other) = (weft.client(), weft.client(), weft.client());
+    let transaction = |writer: &mut Client| ["MULTI", "DEL s", "EXEC"].iter().for_each(|command| writer.send(*command));
+    let ways: [&dyn Fn(&mut Client); 5] = [
+        &|writer| writer.send("SET s v"),
+        &|writer| writer.send("DEL s t"),
+        &|writer| writer.send("FLUSHALL"),
+        &|writer| writer.send("EVAL return(redis.call('del',KEYS[1])) 1 s"),
+        &transaction,
+    ];
+    for take_away in ways {
+        other.must_bulk("XADD s 1-1 f v", "1-1");
+        proxy.set(Way::Requests, "XREVRANGE", Fault::Hold);
+        waiter.send("XREAD BLOCK 0 STREAMS s $");
+        proxy.must_spring();
+        take_away(&mut writer);
+        other.must_bulk("XADD s 1-2 f v", "1-2");
+        proxy.release();
+        until_blocked(&mut other, 1);
+        eventually(PATIENCE, "the stream is gone", || other.call("TYPE s") != Reply::Simple("stream".to_owned()));
+        other.call("DEL s");
+        other.must_bulk("XADD s 2-1 f v", "2-1");
+        let entries = Reply::Array(vec![Reply::Array(vec!["2-1".into(), Reply::array(["f", "v"])])]);
+        assert_eq!(waiter.receive(), Reply::Array(vec![Reply::Array(vec!["s".into(), entries])]));
+        other.call("DEL s");
+        writer = weft.client();
+    }
 }
 
 #[test]

@@ -286,6 +286,8 @@ pub const SCRIPT_COMMAND_HERE: &str = "CROSSSLOT a script cannot call '%s', whic
 pub const BUSY_FUNCTION: &str = "BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.";
 /// What a server says of a script that SCRIPT KILL has ended.
 pub const SCRIPT_KILLED: &[u8] = b"Script killed by user";
+/// What a server says to a function that registers another, behind what it calls itself.
+pub const REGISTERED_LATE: &str = ".register_function can only be called on FUNCTION LOAD command";
 /// A client names a key of weft's own.
 pub const INTERNAL_KEY: &str = "ERR keys that begin with '__weft:' are reserved for weft";
 

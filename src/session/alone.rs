@@ -115,14 +115,16 @@ impl Session {
             (Ok(Route::One(routed)), Handling::Script) => return self.script_alone(routed).await,
             (Ok(Route::One(routed)), _) => Some(routed),
             (Ok(Route::Several(keys)), Handling::Split(kind)) => {
+                context.let_look(blocking::written(&request, &keys)).await;
                 return match split::divide(kind, spec, &request, &keys) {
                     Some(plan) => self.split(plan, kind, spec).await,
                     None => self.reply(|reply| reply.error(&error_reply::wrong_arity(spec.name))),
                 };
             }
             (Ok(Route::Several(keys)), Handling::Move) => {
+                let underway = context.set_out(blocking::written(&request, &keys));
                 let result = context.transfer(&request, &keys, proto).await;
-                context.serve(blocking::written(&request, &keys)).await;
+                context.serve(underway, blocking::written(&request, &keys)).await;
                 return self.deliver(result);
             }
             (Ok(Route::Several(keys)), _) if matches!(spec.name, "xread" | "xreadgroup") => {
@@ -140,8 +142,10 @@ impl Session {
         };
         let result = match routed {
             Some(routed) => {
+                context.let_look(blocking::taken(&routed)).await;
+                let underway = context.set_out(blocking::brought(&routed));
                 let result = context.engine.single(routed.clone(), proto, strict).await;
-                context.serve(blocking::brought(&routed)).await;
+                context.serve(underway, blocking::brought(&routed)).await;
                 result
             }
             None => Err(ExecError::Unreachable),

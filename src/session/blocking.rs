@@ -29,7 +29,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use self::form::{Answer, Form, Try, is_nothing};
-use self::lines::{Errand, Family, Line, PlaceInLine, Release};
+use self::lines::{Errand, Family, Line, PlaceInLine, Release, Underway};
 use super::tracking::Touched;
 use super::{Context, Pending, Session, rescue};
 use crate::command::{self, Access, Categories, Handling, KeyRef};
@@ -86,11 +86,10 @@ impl Blocked {
         }
     }
 
-    /// It was served: what it was handed goes to those who may be served next, at its own keys and where it may have moved something to.
-    fn hand_on(&self, context: &Context, db: u32, errands: Vec<Errand>) {
-        let moves = self.form.tries.iter().filter(|each| each.answer == Answer::Moved);
-        moves.for_each(|each| context.waiting.hand(db, &each.request.arg_bytes(DESTINATION), &errands));
-        self.place.leave(errands);
+    /// Where a try of it moves something to.
+    fn destination(&self, db: u32) -> Option<(u32, Bytes)> {
+        let moves = self.form.tries.iter().find(|each| each.answer == Answer::Moved);
+        moves.map(|each| (db, each.request.arg_bytes(DESTINATION)))
     }
 
     fn is_over(&self) -> bool {
@@ -134,6 +133,10 @@ impl Session {
                 return None;
             }
         };
+        let db = self.client.profile.db;
+        let keys = form.tries.iter().flat_map(|each| &each.keys);
+        let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
+        let place = self.context.waiting.join(self.client.id(), lines);
         let begun = match self.fix_ends(&mut form).await {
             Ok(fixed) => fixed,
             Err(error) => {
@@ -141,11 +144,8 @@ impl Session {
                 return None;
             }
         };
-        let db = self.client.profile.db;
-        let keys = form.tries.iter().flat_map(|each| &each.keys);
-        let lines = keys.map(|key| Line { family: form.family, db, key: key.clone() }).collect();
         let mut blocked = Blocked {
-            place: self.context.waiting.join(self.client.id(), lines),
+            place,
             deadline: form.timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
             pause: PAUSE_MIN,
             tries: u32::from(begun),
@@ -174,7 +174,8 @@ impl Session {
     }
 
     async fn attempt(&mut self, blocked: &mut Blocked) -> bool {
-        let mut errands = blocked.place.errands();
+        let errands = blocked.place.errands();
+        let moving = blocked.destination(self.client.profile.db).map(|place| self.context.waiting.set_out([place]));
         let result = match blocked.place.released() {
             Some(Release::Error) => Err(ExecError::Rejected(error_reply::UNBLOCKED.to_owned())),
             Some(Release::TimedOut) => Ok(null(self.client.proto())),
@@ -187,8 +188,7 @@ impl Session {
         if !blocked.muted {
             self.deliver(result);
         }
-        errands.extend(blocked.place.errands());
-        blocked.hand_on(&self.context, self.client.profile.db, errands);
+        blocked.place.leave(moving.as_ref(), errands);
         true
     }
 
@@ -263,20 +263,36 @@ impl Context {
         !self.waiting.is_empty() && brought(routed).any(|(db, key)| self.waiting.awaits(db, &key))
     }
 
-    /// The writer of `keys` rings, and waits until those have tried who may be served by that.
-    pub(super) async fn serve(&self, keys: impl Iterator<Item = (u32, Bytes)>) {
+    /// Whether somebody came before `routed` to a stream that it may take away, and has not looked at it yet.
+    pub(super) fn is_preceded(&self, routed: &Routed) -> bool {
+        self.waiting.has_arrivals() && self.waiting.arrivals(taken(routed)).is_some()
+    }
+
+    /// Lets those look first who came before the writer of `keys`, which may take streams away.
+    pub(super) async fn let_look(&self, keys: impl Iterator<Item = (u32, Bytes)>) {
+        wait_for(self.waiting.arrivals(keys)).await;
+    }
+
+    /// Likewise for who may take all streams away.
+    pub(super) async fn let_all_look(&self) {
+        wait_for(self.waiting.arrivals_anywhere()).await;
+    }
+
+    /// Takes note, if anybody waits for anything, that `keys` are about to be written.
+    pub(super) fn set_out(&self, keys: impl Iterator<Item = (u32, Bytes)>) -> Option<Underway> {
+        (!self.waiting.is_empty()).then(|| self.waiting.set_out(keys))
+    }
+
+    /// The writer of `keys`, whose write was `underway`, rings, and waits until those have tried who may be served by that.
+    pub(super) async fn serve(&self, underway: Option<Underway>, keys: impl Iterator<Item = (u32, Bytes)>) {
         if self.waiting.is_empty() {
             return;
         }
+        let keys: Vec<_> = keys.collect();
+        keys.iter().for_each(|(db, key)| self.waiting.ring(*db, key));
         let (errand, done) = oneshot::channel();
-        let errands = [Errand::new(errand)];
-        for (db, key) in keys {
-            self.waiting.ring(db, &key);
-            self.waiting.hand(db, &key, &errands);
-        }
-        drop(errands);
-        // That it ends by being dropped is how it ends.
-        let _ = tokio::time::timeout(SERVING_MAX, done).await;
+        underway.unwrap_or_else(|| self.waiting.set_out([])).arrive(keys, Errand::new(errand));
+        wait_for(Some(done)).await;
     }
 
     /// A look at the keys of `each` without a lock check: whether a try may come to something.
@@ -352,6 +368,20 @@ impl Context {
         }
         result
     }
+}
+
+/// Waits for those whom a write concerns. That it ends by being dropped is how it ends.
+async fn wait_for(done: Option<oneshot::Receiver<()>>) {
+    if let Some(done) = done {
+        let _ = tokio::time::timeout(SERVING_MAX, done).await;
+    }
+}
+
+/// The keys under which `routed` may take a stream or its groups away, and their database. What is about streams otherwise leaves them.
+pub(super) fn taken(routed: &Routed) -> impl Iterator<Item = (u32, Bytes)> {
+    let takes = !routed.spec.own_categories.intersects(Categories::STREAM) || routed.spec.name == "xgroup|destroy";
+    let written = routed.keys.iter().filter(move |key| takes && key.access == Access::Write);
+    written.map(|key| (routed.place.db, routed.request.arg_bytes(key.index as usize)))
 }
 
 /// The keys to which `routed` may bring what somebody waits for, and their database.

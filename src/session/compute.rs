@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::busy::Guard;
 use super::script::{is_function, is_loaded_by};
 use super::{Context, Session, blocking, local};
@@ -43,12 +45,13 @@ impl Session {
         if context.multi_key(spec) == MultiKey::Reject {
             return self.reply(|reply| reply.error(error_reply::CROSSSLOT));
         }
-        let result = context.engine.sort(spec, request, db, self.client.proto()).await;
         let mut keys = Keys::new();
         // It says that there are others, which are only read.
         let _ = command::keys(spec, request, &mut keys);
-        let stored = keys.iter().filter(|key| key.access == Access::Write);
-        context.serve(stored.map(|key| (db, request.arg_bytes(key.index as usize)))).await;
+        let stored = || keys.iter().filter(|key| key.access == Access::Write).map(|key| (db, request.arg_bytes(key.index as usize)));
+        let underway = context.set_out(stored());
+        let result = context.engine.sort(spec, request, db, self.client.proto()).await;
+        context.serve(underway, stored()).await;
         self.deliver(result);
     }
 }
@@ -61,6 +64,7 @@ impl Context {
             command.source = self.source(command).await?;
         }
         let _running = self.running(&commands);
+        let underway = self.set_out(written(&commands));
         let (watching, mut watch) = (watch.is_some(), watch);
         let executed = loop {
             let executed = self.engine.compute(commands.clone(), watch.take(), proto).await;
@@ -75,7 +79,7 @@ impl Context {
             called.for_each(|(command, _)| self.scripts.note(command.spec.name, &command.request));
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-            self.serve(commands.iter().flat_map(|command| blocking::written(&command.request, &command.keys))).await;
+            self.serve(underway, written(&commands)).await;
         }
         executed
     }
@@ -183,6 +187,11 @@ impl Context {
         }
         Ok(found)
     }
+}
+
+/// The keys that `commands` may write, and their databases.
+fn written(commands: &[Spread]) -> impl Iterator<Item = (u32, Bytes)> {
+    commands.iter().flat_map(|command| blocking::written(&command.request, &command.keys))
 }
 
 /// Where the client's key `name` of database `db` is, or the error for it.

@@ -48,6 +48,9 @@ impl Session {
         }
         let context = Rc::clone(&self.context);
         let proto = self.client.proto();
+        if matches!(spec.name, "flushall" | "flushdb" | "swapdb") {
+            context.let_all_look().await;
+        }
         let replies = match spec.name {
             _ if spec.flags.contains(Flags::BLOCKING) => self.acknowledged(&request).await,
             "save" => self.saved().await,

@@ -68,7 +68,7 @@ impl Session {
     fn send(&mut self, routed: Routed, map: &SlotMap) -> Step {
         let (mode, affinity) = (map.mode(), map.affinity());
         let (place, write, strict) = (routed.place, routed.writes(), self.context.is_strict());
-        if write && self.context.serves(&routed) {
+        if write && (self.context.serves(&routed) || self.context.is_preceded(&routed)) {
             return Step::Alone(routed.into());
         }
         if write {

@@ -289,12 +289,14 @@ impl Session {
         let queued = || queue.elements.iter().flat_map(Element::commands);
         let mut commands: Vec<Routed> = queued().cloned().collect();
         let brought = self.bring_scripts(&mut commands).await?;
+        context.let_look(queued().flat_map(blocking::taken)).await;
+        let underway = context.set_out(queued().flat_map(blocking::brought));
         let mut executed = context.engine.exec(commands, watch, self.client.proto()).await;
         if let Ok(Executed::Replies(replies)) = &mut executed {
             brought.read(replies);
         }
         if matches!(executed, Ok(Executed::Replies(_)) | Err(ExecError::Unconfirmed)) {
-            context.serve(queued().flat_map(blocking::brought)).await;
+            context.serve(underway, queued().flat_map(blocking::brought)).await;
             queued().for_each(|command| context.scripts.note(command.spec.name, &command.request));
         }
         executed

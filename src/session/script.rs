@@ -18,6 +18,7 @@ use bytes::Bytes;
 use futures::future::join_all;
 
 use super::blocking;
+use super::blocking::lines::Underway;
 use super::everywhere::Called;
 use super::rescue;
 use super::{Context, Session};
@@ -34,13 +35,15 @@ impl Session {
     /// Carries out a script.
     pub(super) async fn script_alone(&mut self, routed: Routed) {
         let context = Rc::clone(&self.context);
+        context.let_look(blocking::taken(&routed)).await;
+        let underway = context.set_out(blocking::brought(&routed));
         let result = match context.called(&routed).await {
-            Ok(Called::Held(held)) => return self.held_script(routed, &held).await,
+            Ok(Called::Held(held)) => return self.held_script(routed, &held, underway).await,
             Ok(Called::AsItIs) => self.script(routed.clone()).await,
             Ok(Called::Unknown) => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
             Err(error) => Err(error),
         };
-        context.serve(blocking::brought(&routed)).await;
+        context.serve(underway, blocking::brought(&routed)).await;
         self.deliver(result);
     }
 
@@ -61,7 +64,7 @@ impl Session {
     }
 
     /// A script that is held to its keys, and to those that it turns out to need.
-    async fn held_script(&mut self, mut routed: Routed, held: &Held) {
+    async fn held_script(&mut self, mut routed: Routed, held: &Held, underway: Option<Underway>) {
         let context = Rc::clone(&self.context);
         let declared = routed.keys.len();
         let limit = match context.config.transactions.multi_key.scripts {
@@ -78,7 +81,7 @@ impl Session {
                 if is_loaded_by(&reply) {
                     context.scripts.note(routed.spec.name, &routed.request);
                 }
-                context.serve(blocking::brought(&routed)).await;
+                context.serve(underway, blocking::brought(&routed)).await;
                 return self.deliver(Ok(reply));
             };
             let (spec, request) = (routed.spec, shim::with_hidden(&routed.request, routed.keys.len(), &key));

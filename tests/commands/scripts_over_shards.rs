@@ -341,6 +341,17 @@ fn functions_work_over_shards() {
           redis.call('SET', keys[1], 1)\n\
           return redis.call('LPUSH', keys[1], 1)\n\
         end) -- that's all";
+    // A library has another `redis` while it loads than its functions have.
+    let keeps = "#!lua name=keeps\n\
+        local lib = redis\n\
+        lib.register_function('late', function(keys)\n\
+          lib.register_function('later', tostring)\n\
+        end)\n\
+        lib.register_function('none', function(keys) return redis.register_function == nil end)\n\
+        lib.register_function('ping', function(keys) return redis.call('PING') end)\n\
+        lib.register_function('assign', function(keys)\n\
+          lib.redis = redis\n\
+        end)";
     on_each(|stage| {
         stage.must_agree_on(&[
             ["FUNCTION", "LOAD", library].map(|word| word.as_bytes().to_vec()).to_vec(),
@@ -364,6 +375,13 @@ fn functions_work_over_shards() {
             words("FCALL fails 1 Z"),
             words("FCALL both 2 Y Y"),
             words("FUNCTION DUMP"),
+            ["FUNCTION", "LOAD", keeps].map(|word| word.as_bytes().to_vec()).to_vec(),
+            words("FCALL late 2 X Y"),
+            words("FCALL late 0"),
+            words("FCALL none 2 X Y"),
+            words("FCALL ping 2 X Y"),
+            words("FCALL assign 2 X Y"),
+            words("FCALL assign 0"),
             words("FUNCTION FLUSH"),
         ]);
     });

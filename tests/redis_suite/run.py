@@ -11,6 +11,10 @@ tells which tests there are, so that those lost when a unit stops early are coun
 passed fails unnoticed. One that is listed and passes is told, to be taken out; `--write` does that, and adds the new ones with `?` as
 their reason.
 
+Much of the suite sends commands on several connections without waiting between them, and relies on a server that takes them in the
+order in which they were sent. That is a server with one thread, so weft has one worker here; with more, two clients that race are free to
+come in either order.
+
 Each unit has weft and servers of its own: what a unit leaves behind harms no other, and a failure shows again with `--only`.
 """
 
@@ -161,7 +165,7 @@ def server(options, target):
     if target == "direct":
         command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(options.suite)]
     else:
-        command = [str(options.weft), "dev", "--shards", "3", "--mode", target, "--listen", f"127.0.0.1:{port}"]
+        command = [str(options.weft), "dev", "--shards", "3", "--mode", target, "--workers", "1", "--listen", f"127.0.0.1:{port}"]
     log = options.suite / f"{target}.server.log"
     with log.open("wb") as output, process(command, stdout=output, stderr=output) as serving:
         until(lambda: answers(port), serving, log)

@@ -6,7 +6,12 @@
 //!
 //! In Redis a writer's reply comes when all whom the write serves have been served, chains of moves included. So the writer of a list or a
 //! sorted set hands an [`Errand`] to the first in line, who carries it while trying, and hands it on: to whoever is first then, and,
-//! after a move, to whoever is first at the other key. It is done when nobody holds it any more, whatever became of those who did.
+//! after a move, to whoever is first at the other key. It is done when nobody holds it any more, whatever became of those who did. Those
+//! who look by themselves may be ahead of the writer: what they leave for it is [`underway`]'s. Whoever would take a stream away lets those
+//! look first who came to it before: [`arrival`].
+
+mod arrival;
+mod underway;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -14,6 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
+
+pub(in crate::session) use self::underway::Underway;
 
 /// What a client waits for a key to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,6 +50,8 @@ pub struct WaitingRoom {
     count: AtomicUsize,
     /// How many of them have looked once and found nothing.
     blocked: AtomicUsize,
+    /// How many have come to a stream, and have not looked at it yet.
+    arriving: AtomicUsize,
     lines: Mutex<Lines>,
 }
 
@@ -50,13 +59,22 @@ pub struct WaitingRoom {
 struct Lines {
     by_key: HashMap<Line, VecDeque<Arc<Waiter>>>,
     by_client: HashMap<u64, Arc<Waiter>>,
+    /// By number, where what each write or move under way may have brought something to.
+    underway: HashMap<u64, Vec<Key>>,
+    /// The number of the next one.
+    set_out: u64,
 }
+
+/// A key and its database.
+type Key = (u32, Bytes);
 
 #[derive(Debug)]
 struct Waiter {
     bell: Notify,
     /// What those hold out for who have rung.
     errands: Mutex<Vec<Errand>>,
+    /// While it has not looked yet at the stream that it came to: what those hold out for who let it look first.
+    arrival: Mutex<Option<Vec<Errand>>>,
     /// One of [`Release`], as a number; 0 is none.
     release: AtomicU8,
 }
@@ -108,15 +126,6 @@ impl WaitingRoom {
         TAKEN.iter().any(|&family| lines.by_key.contains_key(&Line { family, db, key: key.clone() }))
     }
 
-    /// Hands `errands` to who is next to try `key` of database `db`, if anybody is.
-    pub(in crate::session) fn hand(&self, db: u32, key: &Bytes, errands: &[Errand]) {
-        let lines = self.lock();
-        for family in TAKEN {
-            let line = lines.by_key.get(&Line { family, db, key: key.clone() });
-            line.and_then(VecDeque::front).into_iter().for_each(|first| first.take_over(errands));
-        }
-    }
-
     /// Ends the waiting of client `id`; whether it waited.
     pub fn release(&self, id: u64, how: Release) -> bool {
         let lines = self.lock();
@@ -129,7 +138,8 @@ impl WaitingRoom {
 
     /// Puts client `id` at the end of `lines`, until the place is dropped.
     pub(in crate::session) fn join(self: &Arc<Self>, id: u64, lines: Vec<Line>) -> PlaceInLine {
-        let waiter = Arc::new(Waiter { bell: Notify::new(), errands: Mutex::default(), release: AtomicU8::new(0) });
+        let arrival = Mutex::new(self.arrive(&lines));
+        let waiter = Arc::new(Waiter { bell: Notify::new(), errands: Mutex::default(), arrival, release: AtomicU8::new(0) });
         let mut all = self.lock();
         for line in &lines {
             let line = all.by_key.entry(line.clone()).or_default();
@@ -146,6 +156,28 @@ impl WaitingRoom {
 
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    /// Hands `errands` to who is next to try `key` of database `db`, if anybody is.
+    fn hand(&self, (db, key): &Key, errands: &[Errand]) {
+        for family in TAKEN {
+            let line = self.by_key.get(&Line { family, db: *db, key: key.clone() });
+            line.and_then(VecDeque::front).into_iter().for_each(|first| first.take_over(errands));
+        }
+    }
+
+    /// Takes `waiter` out of `lines`, and hands `errands` to whoever is next there.
+    fn remove(&mut self, waiter: &Arc<Waiter>, lines: &[Line], errands: &[Errand]) {
+        for key in lines {
+            let Some(line) = self.by_key.get_mut(key) else { continue };
+            line.retain(|other| !Arc::ptr_eq(other, waiter));
+            match line.front() {
+                Some(next) => next.take_over(errands),
+                None => drop(self.by_key.remove(key)),
+            }
+        }
     }
 }
 
@@ -174,6 +206,7 @@ pub(in crate::session) struct PlaceInLine {
 impl PlaceInLine {
     /// The client has looked once and found nothing.
     pub(in crate::session) fn block(&mut self) {
+        self.settle();
         if !std::mem::replace(&mut self.blocked, true) {
             self.room.blocked.fetch_add(1, Ordering::Relaxed);
         }
@@ -200,9 +233,17 @@ impl PlaceInLine {
         std::mem::take(&mut self.waiter.errands())
     }
 
-    /// It was served while it held `errands`: whoever is next goes on with them when the place is dropped.
-    pub(in crate::session) fn leave(&self, errands: Vec<Errand>) {
-        self.waiter.errands().extend(errands);
+    /// It was served while it held `errands`, perhaps by a move, which is under way: it leaves its lines, and whoever is next there, or where
+    /// the move went, goes on with them. All in one step: nobody may look for who has what was moved, and find it in no hands.
+    pub(in crate::session) fn leave(&mut self, moving: Option<&Underway>, mut errands: Vec<Errand>) {
+        let mut lines = self.room.lock();
+        errands.append(&mut self.waiter.errands());
+        lines.remove(&self.waiter, &self.lines, &errands);
+        if let Some(moving) = moving {
+            lines.moved_on(&self.lines, moving, &errands);
+        }
+        drop(lines);
+        self.lines.clear();
     }
 
     /// What CLIENT UNBLOCK has said.
@@ -217,19 +258,12 @@ impl PlaceInLine {
 
 impl Drop for PlaceInLine {
     fn drop(&mut self) {
+        self.settle();
         if self.blocked {
             self.room.blocked.fetch_sub(1, Ordering::Relaxed);
         }
         let mut all = self.room.lock();
-        let errands = self.errands();
-        for key in &self.lines {
-            let Some(line) = all.by_key.get_mut(key) else { continue };
-            line.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-            match line.front() {
-                Some(next) => next.take_over(&errands),
-                None => drop(all.by_key.remove(key)),
-            }
-        }
+        all.remove(&self.waiter, &self.lines, &self.errands());
         all.by_client.remove(&self.id);
         self.room.count.store(all.by_client.len(), Ordering::Relaxed);
     }
@@ -261,18 +295,14 @@ mod tests {
     fn an_errand_goes_from_hand_to_hand_until_nobody_is_left() {
         let room = Arc::new(WaitingRoom::default());
         let (a, b) = (line(Family::List, "a"), line(Family::SortedSet, "b"));
-        let (first, second, other) = (room.join(1, vec![a.clone()]), room.join(2, vec![a.clone()]), room.join(3, vec![b.clone()]));
+        let (mut first, second, other) = (room.join(1, vec![a.clone()]), room.join(2, vec![a.clone()]), room.join(3, vec![b.clone()]));
         assert!(room.awaits(0, &a.key) && room.awaits(0, &b.key) && !room.awaits(1, &a.key));
         let (errand, mut done) = oneshot::channel();
-        let errands = [Arc::new(errand)];
-        room.hand(0, &a.key, &errands);
-        drop(errands);
+        room.set_out([(0, a.key)]).arrive([], Arc::new(errand));
         let carried = first.errands();
         assert!(carried.len() == 1 && second.errands().is_empty());
         // It was served, and has moved something to the other key.
-        room.hand(0, &b.key, &carried);
-        first.leave(carried);
-        drop(first);
+        first.leave(Some(&room.set_out([(0, b.key)])), carried);
         assert_eq!(done.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         // Neither finds anything.
         drop(second.errands());

@@ -14,7 +14,7 @@ use bytes::Bytes;
 
 use super::home::replace;
 use super::shim::{code, digest};
-use crate::resp::Value;
+use crate::resp::{Value, error_reply};
 
 /// The text of a script, and what the client knows it as.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ pub fn function(list: &Value, name: &[u8]) -> Option<(Bytes, Source)> {
         }
         // The line that names the library makes room for that which names the flags.
         let code = memchr::memchr(b'\n', code).map_or(&b""[..], |end| &code[end + 1..]);
-        let call = [b"\nend library() rawset(redis, 'register_function', nil) return registered['", name, b"'](KEYS, ARGV)"].concat();
+        let call = [b"\nend library() loaded() return registered['", name, b"'](KEYS, ARGV)"].concat();
         let flags = if flags.is_empty() { Vec::new() } else { [b" flags=", &flags.join(&b","[..])[..]].concat() };
         let source = [b"#!lua", &flags[..], b"\n", LIBRARY.as_bytes(), code, &call].concat();
         let function = Some(Bytes::copy_from_slice(name));
@@ -86,7 +86,8 @@ fn text<'a>(entry: &'a Value, name: &[u8]) -> Option<&'a [u8]> {
 const WORDS: [(&[u8], &[u8]); 2] = [(b"user_script:", b"user_function:"), (b"with SCRIPT KILL", b"with FUNCTION KILL")];
 
 /// The text before a library.
-static LIBRARY: LazyLock<String> = LazyLock::new(|| code(include_str!("../lua/function.lua")));
+static LIBRARY: LazyLock<String> =
+    LazyLock::new(|| code(&include_str!("../lua/function.lua").replace("@late@", error_reply::REGISTERED_LATE)));
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
@@ -116,7 +117,7 @@ mod tests {
         let lines: Vec<&[u8]> = source.text().split(|byte| *byte == b'\n').collect();
         assert_eq!(lines[0], b"#!lua flags=no-writes,allow-oom");
         assert!(lines[1].ends_with(b" first") && lines[2] == b"second -- done" && lines.len() == 4);
-        assert_eq!(lines[3], b"end library() rawset(redis, 'register_function', nil) return registered['g'](KEYS, ARGV)");
+        assert_eq!(lines[3], b"end library() loaded() return registered['g'](KEYS, ARGV)");
         assert!(function(&list, b"f").unwrap().1.text().starts_with(b"#!lua\nlocal registered"));
         assert_eq!(function(&list, b"h"), None);
         assert_eq!(function(&Value::Array(vec![library("JS", &[("f", &[])])]), b"f"), None);
