@@ -1,7 +1,8 @@
 //! Users' scripts whose keys are at one place, alone and in a transaction.
 //!
-//! Before a cluster, or a single server, they run there as they are. Before several static shards one that may make up names of keys is
-//! held to its own ([`shim`]): it goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
+//! Before a single server they run there as they are. Before several shards one that may make up names of keys is held to its own
+//! ([`shim`]), in a cluster no less: the node that has its slot has thousands of others, and would let it use keys there without a look
+//! at their locks. It goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
 //! know it by their own digest all the while. That needs the text. So an EVALSHA of one that this process has never seen is answered NOSCRIPT, as by
 //! a server that has not, even if shards have it. A function becomes a script ([`source`]), of the text that its shard is
 //! asked for with each call.

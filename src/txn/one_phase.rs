@@ -27,9 +27,9 @@ pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, 
     }
 }
 
-/// A look at `locks` alone.
-pub(super) async fn check(target: &Target, proto: Proto, locks: &LockKeys) -> Attempt<()> {
-    match unguarded(target, proto, &locks.exists(), false).await {
+/// A look at locks alone: `exists` asks for them.
+pub(super) async fn check(target: &Target, proto: Proto, exists: &Request) -> Attempt<()> {
+    match unguarded(target, proto, exists, false).await {
         Attempt::Done(found) if found.as_ref() == b":0\r\n" => Attempt::Done(()),
         Attempt::Done(found) if found.first() == Some(&b':') => Attempt::Locked(None),
         Attempt::Done(error) => Attempt::Failed(ExecError::Refused(error)),

@@ -56,7 +56,10 @@ pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
 ///
 /// A script may use keys that it does not name, of the groups of those that it names. So whoever holds a key holds the key's group too, by
 /// the group's name as if that were a key: a script exclusively, everybody else shared. Those who share it do not hinder each other; a
-/// script and they do.
+/// script and they do. A key without a group costs nobody more, one with a group one more name to look for in the same step.
+///
+/// In a cluster a group is a hash tag, a part of a slot, and so as narrow as the keys that a script can mean by it. All proxies have to
+/// hold groups: past the transactions of one that does not, scripts see those keys alone that they declare.
 pub fn batch<'a>(
     participant: Participant,
     affinity: &Affinity,

@@ -93,6 +93,21 @@ fn a_redirect_is_followed_by_plain_commands_and_by_transactions() {
     must_have_no_locks(&shards);
 }
 
+/// Two locks are looked at before it is read, its own and that of its hash tag. Where neither is, the node that takes the slot over would
+/// have whoever asks for both at once come again later.
+#[test]
+fn a_key_with_a_hash_tag_is_read_while_its_slot_is_on_its_way() {
+    let (shards, weft, keys) = settled();
+    let (mut client, key) = (weft.client(), format!("{{{}}}x", keys[1]));
+    client.must_ok(&format!("SET {key} 1"));
+    let moving = Move::begin(&shards, &key, 1, 2);
+    client.must_bulk(&format!("GET {key}"), "1");
+    moving.move_keys();
+    client.must_bulk(&format!("GET {key}"), "1");
+    moving.finish();
+    client.must_bulk(&format!("GET {key}"), "1");
+}
+
 #[test]
 fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
     let (shards, weft, keys) = settled();

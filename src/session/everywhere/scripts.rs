@@ -16,6 +16,7 @@ use crate::command;
 use crate::config::TopologyConfig;
 use crate::resp::Request;
 use crate::session::busy::Running;
+use crate::topology::Mode;
 use crate::txn::compute::shim::{Held, Holder, keys_of};
 use crate::txn::compute::source::Source;
 
@@ -54,11 +55,12 @@ pub(in crate::session) enum Called {
 }
 
 impl Scripts {
-    /// For the shards of `topology`. On a single server every key is where the script is, in a cluster the servers decide.
+    /// For the shards of `topology`. On a single server every key is where the script is; a cluster of one node may grow.
     pub fn new(topology: &TopologyConfig) -> Self {
         let holder = match topology {
-            TopologyConfig::Static(fixed) if fixed.shards.len() > 1 => Some(Holder::new(&Affinity::new(fixed.affinity.clone()))),
-            TopologyConfig::Static(_) | TopologyConfig::Cluster(_) => None,
+            TopologyConfig::Static(fixed) if fixed.shards.len() == 1 => None,
+            TopologyConfig::Static(fixed) => Some(Holder::new(&Affinity::new(fixed.affinity.clone()), Mode::Static)),
+            TopologyConfig::Cluster(_) => Some(Holder::new(&Affinity::default(), Mode::Cluster)),
         };
         Self { holder, ..Self::default() }
     }
