@@ -25,7 +25,7 @@ use super::{Context, Session};
 use crate::command::{self, CommandSpec};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, Value};
-use crate::route::{self, Place, Route, Routed};
+use crate::route::{self, Place, Reach, Route, Routed};
 use crate::topology::ShardId;
 use crate::txn::ExecError;
 use crate::txn::compute::shim::{self, Held, Token};
@@ -38,6 +38,7 @@ impl Session {
         let result = match context.called(&routed).await {
             Ok(Called::Held(held)) => return self.held_script(routed, &held).await,
             Ok(Called::AsItIs) => self.script(routed.clone()).await,
+            Ok(Called::Literally) => self.script(Routed { reach: Reach::Keys, ..routed.clone() }).await,
             Ok(Called::Unknown) => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
             Err(error) => Err(error),
         };
@@ -124,9 +125,13 @@ impl Session {
         let (mut brought, mut reloaded, token) = (Vec::new(), Vec::new(), Token::random());
         for command in commands.iter_mut().filter(|command| command.is_script()) {
             let by_text = matches!(command.spec.name, "eval" | "eval_ro");
-            match self.context.called(command).await? {
-                Called::AsItIs if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
-                Called::AsItIs => {}
+            let called = self.context.called(command).await?;
+            if matches!(called, Called::Literally) {
+                command.reach = Reach::Keys;
+            }
+            match called {
+                Called::AsItIs | Called::Literally if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
+                Called::AsItIs | Called::Literally => {}
                 Called::Unknown => *command = as_unknown(command.clone()),
                 Called::Held(held) => {
                     *command = as_held(command, &held, 0, by_text, token)?;
@@ -190,7 +195,8 @@ fn as_unknown(routed: Routed) -> Routed {
 
 /// `request`, which names no keys, sent to `place`.
 fn rerouted(place: Place, request: Request) -> Option<Routed> {
-    Some(Routed { spec: command::lookup(&request).ok()?, request, place, keys: command::Keys::new() })
+    let spec = command::lookup(&request).ok()?;
+    Some(Routed { spec, request, place, keys: command::Keys::new(), reach: spec.into() })
 }
 
 impl Context {

@@ -72,9 +72,14 @@ fn must_wait_for_the_group(mode: Mode) {
     proxies.iter().for_each(FaultProxy::must_spring);
 
     let mut client = weft.client();
-    // Those who share the group go on.
+    // Those who share the group go on, among them a script that uses nothing but its keys.
     client.must_ok(&format!("SET {} 5", scene.key("b")));
     client.must_bulk(&format!("GET {}", scene.key("b")), "5");
+    let literal = ["EVAL", "return redis.call('GET', KEYS[1])", "1", &scene.key("b")];
+    client.must_bulk(&literal, "5");
+    client.must_ok("MULTI");
+    client.must_queue(&literal);
+    client.must_reply("EXEC", Reply::array(["5"]));
     let mut held: Vec<Client> = (0..4).map(|_| weft.client()).collect();
     let sum = "return redis.call('GET', KEYS[1] .. 'a') + redis.call('GET', KEYS[1] .. 'b')";
     let base = scene.key("");

@@ -48,6 +48,8 @@ struct Inner {
 pub(in crate::session) enum Called {
     /// As the client calls it.
     AsItIs,
+    /// Likewise, and it uses nothing but its keys.
+    Literally,
     /// As one that is held to its keys.
     Held(Arc<Held>),
     /// It would have to be held, and weft has not its text.
@@ -83,7 +85,7 @@ impl Scripts {
                 None => return Called::Unknown,
             },
         };
-        self.held(holder, &Source::script(source)).map_or(Called::AsItIs, Called::Held)
+        self.held(holder, &Source::script(source)).map_or(Called::Literally, Called::Held)
     }
 
     /// Whether a function that `request` calls has to be held. What names its keys in a wrong way a server refuses.
