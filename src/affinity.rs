@@ -2,7 +2,8 @@
 //!
 //! Scripts build names of keys by themselves, out of those that they were given: `bull:mail:wait` out of `bull:mail:`. On one server that
 //! works. On several it works if all such keys live together; then whoever has the script's keys has the others too. A hash tag in the
-//! keys says so; where an application knows nothing of hash tags, a rule in the configuration says it instead:
+//! keys says so, and in a cluster nothing else does, where slots are the servers' matter. Before static shards, where an application
+//! knows nothing of hash tags, a rule in the configuration says it instead:
 //!
 //! | rule | key | group |
 //! |---|---|---|
@@ -27,11 +28,10 @@ use std::sync::Arc;
 
 use crate::slot::Slot;
 
-/// What says which group a key belongs to.
+/// What says which group a key belongs to. By default only hash tags do, as in a cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Affinity {
     rules: Arc<[Rule]>,
-    hash_tags: bool,
 }
 
 /// One rule; see the [module](self).
@@ -48,17 +48,14 @@ pub struct Rule {
 }
 
 impl Affinity {
-    /// Groups by `rules` and hash tags. Without hash tags as well, which is the default, no key has a group.
+    /// Groups by `rules` and hash tags.
     pub fn new(rules: Vec<Rule>) -> Self {
-        Self { rules: rules.into(), hash_tags: true }
+        Self { rules: rules.into() }
     }
 
     /// The group of `key`, a piece of it.
     #[inline]
     pub fn group<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
-        if !self.hash_tags {
-            return None;
-        }
         self.rules.iter().find_map(|rule| rule.group(key)).or_else(|| tagged(key))
     }
 
@@ -243,9 +240,11 @@ mod tests {
     }
 
     #[test]
-    fn without_hash_tags_no_key_has_a_group() {
-        assert_eq!(group(&Affinity::default(), "{a}b"), None);
-        assert_eq!(group(&affinity(&[]), "{a}b"), Some("{a}"));
+    fn without_rules_a_group_is_a_hash_tag_and_its_slot_that_of_the_key() {
+        for (key, expected) in [("{a}b", Some("{a}")), ("x{a}{b}", Some("{a}")), ("{}{a}", None), ("{a", None), ("{{a}}", Some("{{a}"))] {
+            assert_eq!(group(&Affinity::default(), key), expected, "{key}");
+            assert_eq!(Affinity::default().slot(key.as_bytes()), Slot::of(key.as_bytes()), "{key}");
+        }
     }
 
     #[test]

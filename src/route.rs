@@ -47,6 +47,24 @@ pub struct Routed {
     pub place: Place,
     /// Its keys; a few commands have none.
     pub keys: Keys,
+    /// What else it may use.
+    pub reach: Reach,
+}
+
+/// What a command may use beside the keys that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Nothing.
+    Keys,
+    /// All of their groups: it is a script that may make up names.
+    Groups,
+}
+
+impl From<&CommandSpec> for Reach {
+    /// Of a script nothing else is known by its command.
+    fn from(spec: &CommandSpec) -> Self {
+        if spec.handling == Handling::Script { Self::Groups } else { Self::Keys }
+    }
 }
 
 impl Routed {
@@ -111,7 +129,7 @@ pub fn route(map: &SlotMap, db: u32, spec: &'static CommandSpec, request: &Reque
     };
     let [first, rest @ ..] = &keys[..] else {
         let place = Place::of(map, db, b"").ok_or(RouteError::Unowned)?;
-        return Ok(Route::One(Routed { spec, request: request.clone(), place, keys }));
+        return Ok(Route::One(Routed { spec, request: request.clone(), place, keys, reach: spec.into() }));
     };
     let place = place_of(first)?;
     for key in rest {
@@ -120,12 +138,12 @@ pub fn route(map: &SlotMap, db: u32, spec: &'static CommandSpec, request: &Reque
             return placed.map(Route::Several);
         }
     }
-    Ok(Route::One(Routed { spec, request: request.clone(), place, keys }))
+    Ok(Route::One(Routed { spec, request: request.clone(), place, keys, reach: spec.into() }))
 }
 
 /// Sends a request whose keys cannot be told, or that has none, to some place.
 pub fn anywhere(map: &SlotMap, spec: &'static CommandSpec, request: Request) -> Option<Routed> {
-    Some(Routed { spec, request, place: Place::of(map, 0, b"")?, keys: Keys::new() })
+    Some(Routed { spec, request, place: Place::of(map, 0, b"")?, keys: Keys::new(), reach: spec.into() })
 }
 
 /// Whether `key` is in the part of the keyspace that weft keeps for itself.

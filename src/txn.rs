@@ -86,6 +86,7 @@ mod sweeper;
 mod turn;
 mod wait;
 mod walk;
+mod whole;
 
 pub mod abort;
 pub mod commit;

@@ -1,5 +1,6 @@
-//! Scripts that make up names of keys, before static shards: what they may use, where it is, and who waits for whom.
+//! Scripts that make up names of keys, before several shards: what they may use, where it is, and who waits for whom.
 
+mod cluster;
 mod functions;
 mod isolation;
 mod refusal;
@@ -65,7 +66,11 @@ fn a_script_uses_keys_of_its_groups_that_it_does_not_declare() {
 /// Such a script would answer as if it had written what it was kept from writing.
 #[test]
 fn a_script_that_would_go_on_without_what_it_is_refused_is_run_again_with_it() {
-    let shards = Shards::fixed(Flavor::Redis, 3);
+    Mode::ALL.into_iter().for_each(must_run_again);
+}
+
+fn must_run_again(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 3);
     let weft = Weft::start(&shards);
     let mut client = weft.client();
     let script = "local read = redis.pcall('GET', ARGV[1]) redis.pcall('APPEND', KEYS[1], 'once') return read";
@@ -239,7 +244,11 @@ fn the_groups_that_a_script_is_held_to_are_those_that_keys_are_placed_by() {
 
 #[test]
 fn a_script_that_has_written_nothing_is_run_again_with_what_it_lacks() {
-    let shards = Shards::fixed(Flavor::Redis, 3);
+    Mode::ALL.into_iter().for_each(must_find_what_it_lacks);
+}
+
+fn must_find_what_it_lacks(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 3);
     let weft = Weft::start(&shards);
     let mut client = weft.client();
     let [x, y, z] = [0, 1, 2].map(|shard| shards.key_on(shard, "k"));
@@ -282,7 +291,11 @@ fn a_script_that_has_written_nothing_is_run_again_with_what_it_lacks() {
 
 #[test]
 fn clients_know_a_script_by_their_own_digest() {
-    let shards = Shards::fixed(Flavor::Redis, 3);
+    Mode::ALL.into_iter().for_each(must_know_by_digest);
+}
+
+fn must_know_by_digest(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 3);
     let wefts = [Weft::start(&shards), Weft::start(&shards)];
     let [mut one, mut other] = wefts.each_ref().map(Weft::client);
     let script = "local key = KEYS[1]; return redis.call('INCR', key)";
@@ -322,12 +335,9 @@ fn clients_know_a_script_by_their_own_digest() {
 }
 
 #[test]
-fn one_server_and_a_cluster_decide_by_themselves() {
+fn one_server_decides_by_itself() {
     let single = Shards::fixed(Flavor::Redis, 1);
     let weft = Weft::setup(&single).set("affinity", RULES).start();
     let script = "redis.call('SET', 'a', 1) redis.call('SET', 'b', 2) return type(redis.call)";
     assert_eq!(eval(&mut weft.client(), script, &["c"], &[]), Reply::from("function"));
-    let cluster = Shards::start(Mode::Cluster, Flavor::Redis, 2);
-    let weft = Weft::start(&cluster);
-    assert_eq!(eval(&mut weft.client(), "return type(redis.call)", &["c"], &[]), Reply::from("function"));
 }

@@ -278,6 +278,12 @@ pub const SCRIPT_KEY_RULE: &str = "CROSSSLOT a script cannot use '%s', which it 
 /// The same where the names have nothing in common.
 pub const SCRIPT_KEY_TAG: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
      declare it, or keep it together with a key that is declared, by a hash tag in both names or by a rule under `affinity`";
+/// The same in a cluster, where no rule helps: `%s` is the hash tag of the script's first key, or one that would do for both.
+pub const SCRIPT_KEY_HASH_TAG: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
+     declare it, or keep it together with a key that is declared, by a hash tag in both names, for instance '%s'";
+/// The same where the names have nothing in common.
+pub const SCRIPT_KEY_NO_TAG: &str = "CROSSSLOT a script cannot use '%s', which it does not declare and which may be on another shard; \
+     declare it, or keep it together with a key that is declared, by a hash tag in both names";
 /// A script over several shards calls the command `%s` in a way that touches more than its keys.
 pub const SCRIPT_COMMAND: &str = "CROSSSLOT a script over several shards cannot call '%s', which reaches beyond the keys that it declares";
 /// A script calls the command `%s`, which is about whole databases or moves a key to another.

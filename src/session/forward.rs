@@ -3,7 +3,7 @@
 //! | command | strict | relaxed |
 //! |---|---|---|
 //! | read of one key, static shard | the command, behind a look at the gate that all reads of the turn share | the command |
-//! | read of one key | `EXISTS lock`, the command; adjacent in the pipeline | the command |
+//! | read of one key | `EXISTS` of its lock and its group's, the command; adjacent in the pipeline | the command |
 //! | read of several keys of one participant | `MULTI, EXISTS locks, command, EXEC` | the command |
 //! | write, static shard | in a batch with those of other sessions, under a watch on the gate | the command |
 //! | write whose reply survives Lua | one guarded script for a run of the session's writes to one participant | the command |

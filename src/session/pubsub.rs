@@ -28,7 +28,7 @@ use super::window::{Lane, Shape, Window};
 use super::{Context, Pending, Session};
 use crate::command::{CommandSpec, Keys};
 use crate::resp::{Proto, ReplyWriter, Request, Value, error_reply};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::topology::Mode;
 use crate::txn::ExecError;
 use crate::upstream::{ReplySink, Topic, TopicKind, goes_apart};
@@ -234,7 +234,7 @@ impl Context {
     async fn publish(&self, kind: TopicKind, spec: &'static CommandSpec, request: &Request, proto: Proto) -> Result<Bytes, ExecError> {
         let topic = Topic { kind, name: request.arg_bytes(1) };
         let place = self.place_of(&topic).ok_or(ExecError::Unreachable)?;
-        let routed = Routed { spec, request: request.clone(), place, keys: Keys::new() };
+        let routed = Routed { spec, request: request.clone(), place, keys: Keys::new(), reach: Reach::Keys };
         let excess = self.hub.census().excess_receivers(&topic);
         self.engine.single(routed, proto, false).await.map(|reply| add(&reply, excess))
     }

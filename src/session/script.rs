@@ -1,7 +1,8 @@
 //! Users' scripts whose keys are at one place, alone and in a transaction.
 //!
-//! Before a cluster, or a single server, they run there as they are. Before several static shards one that may make up names of keys is
-//! held to its own ([`shim`]): it goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
+//! Before a single server they run there as they are. Before several shards one that may make up names of keys is held to its own
+//! ([`shim`]), in a cluster no less: the node that has its slot has thousands of others, and would let it use keys there without a look
+//! at their locks. It goes as EVALSHA of the text with the shim before it, which the shard has learnt from an EVAL of it; clients
 //! know it by their own digest all the while. That needs the text. So an EVALSHA of one that this process has never seen is answered NOSCRIPT, as by
 //! a server that has not, even if shards have it. A function becomes a script ([`source`]), of the text that its shard is
 //! asked for with each call.
@@ -25,7 +26,7 @@ use super::{Context, Session};
 use crate::command::{self, CommandSpec};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, Value};
-use crate::route::{self, Place, Route, Routed};
+use crate::route::{self, Place, Reach, Route, Routed};
 use crate::topology::ShardId;
 use crate::txn::ExecError;
 use crate::txn::compute::shim::{self, Held, Token};
@@ -40,6 +41,7 @@ impl Session {
         let result = match context.called(&routed).await {
             Ok(Called::Held(held)) => return self.held_script(routed, &held, underway).await,
             Ok(Called::AsItIs) => self.script(routed.clone()).await,
+            Ok(Called::Literally) => self.script(Routed { reach: Reach::Keys, ..routed.clone() }).await,
             Ok(Called::Unknown) => context.engine.single(as_unknown(routed.clone()), self.client.proto(), context.is_strict()).await,
             Err(error) => Err(error),
         };
@@ -126,9 +128,13 @@ impl Session {
         let (mut brought, mut reloaded, token) = (Vec::new(), Vec::new(), Token::random());
         for command in commands.iter_mut().filter(|command| command.is_script()) {
             let by_text = matches!(command.spec.name, "eval" | "eval_ro");
-            match self.context.called(command).await? {
-                Called::AsItIs if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
-                Called::AsItIs => {}
+            let called = self.context.called(command).await?;
+            if matches!(called, Called::Literally) {
+                command.reach = Reach::Keys;
+            }
+            match called {
+                Called::AsItIs | Called::Literally if command.spec.name.starts_with("evalsha") => reloaded.push(command.clone()),
+                Called::AsItIs | Called::Literally => {}
                 Called::Unknown => *command = as_unknown(command.clone()),
                 Called::Held(held) => {
                     *command = as_held(command, &held, 0, by_text, token)?;
@@ -192,7 +198,8 @@ fn as_unknown(routed: Routed) -> Routed {
 
 /// `request`, which names no keys, sent to `place`.
 fn rerouted(place: Place, request: Request) -> Option<Routed> {
-    Some(Routed { spec: command::lookup(&request).ok()?, request, place, keys: command::Keys::new() })
+    let spec = command::lookup(&request).ok()?;
+    Some(Routed { spec, request, place, keys: command::Keys::new(), reach: spec.into() })
 }
 
 impl Context {

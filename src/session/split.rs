@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::command::{CommandSpec, KeyRef, Keys, SplitKind};
 use crate::resp::{Proto, ReplyWriter, Request, Value, elements};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 
 /// A command divided over participants.
 pub(super) struct Plan {
@@ -42,7 +42,10 @@ pub(super) fn divide(kind: SplitKind, spec: &'static CommandSpec, request: &Requ
         args.extend(request.args_from(key.index as usize).take(if pairs { 2 } else { 1 }));
         origin.push(part);
     }
-    let commands = parts.into_iter().map(|(place, args, keys)| Routed { spec, request: Request::new(&args), place, keys }).collect();
+    let commands = parts
+        .into_iter()
+        .map(|(place, args, keys)| Routed { spec, request: Request::new(&args), place, keys, reach: Reach::Keys })
+        .collect();
     Some(Plan { kind, commands, origin })
 }
 

@@ -10,7 +10,7 @@ use super::Context;
 use crate::command::{CommandSpec, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, ReplyWriter, Request, elements, error_reply};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::txn::ExecError;
 
 impl Context {
@@ -48,7 +48,7 @@ fn divide(spec: &'static CommandSpec, request: &Request, keys: &[(KeyRef, Place)
         args.extend(own().map(|key| request.arg(key.index as usize)));
         let refs: Keys = own().enumerate().map(|(number, key)| KeyRef { index: (first + number) as u32, ..*key }).collect();
         args.extend(own().map(|key| request.arg(key.index as usize + count)));
-        Routed { spec, request: Request::new(&args), place, keys: refs }
+        Routed { spec, request: Request::new(&args), place, keys: refs, reach: Reach::Keys }
     };
     Some(places.into_iter().map(part).collect())
 }

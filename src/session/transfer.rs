@@ -11,7 +11,7 @@ use super::Context;
 use crate::command::{self, KeyRef, Keys};
 use crate::config::MultiKey;
 use crate::resp::{Proto, Request, Value, error_reply};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::txn::{ExecError, Executed, Habit};
 
 /// What is to be moved, from where to where.
@@ -115,5 +115,5 @@ fn command((place, _): &(Place, Bytes), args: &[&[u8]]) -> Result<Routed, ExecEr
     let Ok(spec) = command::lookup(&request) else { return Err(ExecError::Unreachable) };
     let mut keys = Keys::new();
     command::keys(spec, &request, &mut keys).map_err(|_| ExecError::Unreachable)?;
-    Ok(Routed { spec, request, place: *place, keys })
+    Ok(Routed { spec, request, place: *place, keys, reach: Reach::Keys })
 }

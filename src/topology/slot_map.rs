@@ -58,7 +58,7 @@ pub struct SlotMap {
     shards: Box<[Shard]>,
     /// An entry for each slot: a shard's index, or [`UNOWNED`].
     owners: Box<[u16]>,
-    /// Nothing in a cluster, where slots are the servers' matter.
+    /// By hash tags alone in a cluster, where slots are the servers' matter.
     affinity: Affinity,
 }
 

@@ -47,7 +47,7 @@ use super::watch::Watch;
 use crate::command::{self, Access, CommandSpec, Flags, Handling, KeyRef, Keys};
 use crate::metrics::Counter;
 use crate::resp::{Proto, Request, Value, error_reply};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::topology::ShardId;
 use crate::upstream::{UpstreamError, call};
 
@@ -372,7 +372,7 @@ fn on_key(item: &Item, args: &[&[u8]]) -> Result<Routed, ExecError> {
     let request = Request::new(args);
     let Ok(spec) = command::lookup(&request) else { return Err(ExecError::Unreachable) };
     let access = if spec.is_write() { Access::Write } else { Access::Read };
-    Ok(Routed { spec, request, place: item.place, keys: Keys::from_slice(&[KeyRef { index: 1, access }]) })
+    Ok(Routed { spec, request, place: item.place, keys: Keys::from_slice(&[KeyRef { index: 1, access }]), reach: Reach::Keys })
 }
 
 /// The number of an integer reply.

@@ -20,7 +20,7 @@ use super::participant::Participant;
 use super::script::Script;
 use super::state::{Event, Step};
 use super::wait::Patience;
-use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock};
+use super::{Refusal, Refused, State, Terms, TxnId, abort, commit, fence, internal_keys, prepare, reapply, unlock, whole};
 use crate::metrics::Counter;
 use crate::resp::{Frame, Proto, Request, Value, elements};
 use crate::topology::SlotMap;
@@ -255,7 +255,8 @@ impl Member {
         self.reached.replace(Some(Rc::clone(target.node())));
         let mut leased = target.lease(terms.proto, NATIVE_LEASE_WAIT).await.map_err(|_| not_sent())?;
         self.run.replace(leased.run());
-        let closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);
+        let mut closing = commit::native_closing(terms.tid, &self.batch.participant, &self.batch.keys);
+        closing.extend(whole::look(&self.batch.participant, commands.iter()));
         let mut errors: Vec<Option<Bytes>> = vec![None; commands.len()];
         loop {
             match self.look_at_record(engine, terms.tid, at, &mut leased).await? {

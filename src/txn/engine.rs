@@ -140,10 +140,12 @@ impl Engine {
         }
         let batch = self.batch_of(command.place, std::iter::once(&command), &[], false, proto)?;
         if strict && !command.keys.is_empty() {
-            // One key is read after the check, each finding its own way: while the slot moves key by key they are on different nodes. The
-            // read began before whoever locks the key from now on is prepared there, so it may stand before it.
-            let locks = LockKeys::against(&batch);
-            self.persist(&batch, async |target| one_phase::check(&target, proto, &locks).await).await?;
+            // One key is read after the checks of its lock and its group's, each finding its own way: while the slot moves key by key they
+            // are on different nodes, of which none answers for several. The read began before whoever takes one of the locks behind its
+            // check is prepared there, so it may stand before it.
+            for exists in LockKeys::against(&batch).each() {
+                self.persist(&batch, async |target| one_phase::check(&target, proto, &exists).await).await?;
+            }
         }
         self.persist(&batch, async |target| one_phase::unguarded(&target, proto, &command.request, write).await).await
     }

@@ -48,6 +48,11 @@ impl LockKeys {
     pub fn exists(&self) -> Request {
         named(b"EXISTS", self.locks.iter())
     }
+
+    /// `EXISTS` of each lock by itself.
+    pub fn each(&self) -> impl Iterator<Item = Request> {
+        self.locks.iter().map(|lock| named(b"EXISTS", std::iter::once(lock)))
+    }
 }
 
 pub(super) fn named<'a>(command: &'a [u8], keys: impl Iterator<Item = &'a Bytes>) -> Request {

@@ -15,7 +15,7 @@ use super::batch::Batch;
 use super::error::ExecError;
 use super::lock::LockKeys;
 use super::script::Script;
-use super::{Refused, guarded};
+use super::{Refused, guarded, whole};
 use crate::resp::{Proto, Request, elements};
 use crate::upstream::{Leased, UpstreamError, call_armed};
 
@@ -27,9 +27,9 @@ pub(super) async fn unguarded(target: &Target, proto: Proto, request: &Request, 
     }
 }
 
-/// A look at `locks` alone.
-pub(super) async fn check(target: &Target, proto: Proto, locks: &LockKeys) -> Attempt<()> {
-    match unguarded(target, proto, &locks.exists(), false).await {
+/// A look at locks alone: `exists` asks for them.
+pub(super) async fn check(target: &Target, proto: Proto, exists: &Request) -> Attempt<()> {
+    match unguarded(target, proto, exists, false).await {
         Attempt::Done(found) if found.as_ref() == b":0\r\n" => Attempt::Done(()),
         Attempt::Done(found) if found.first() == Some(&b':') => Attempt::Locked(None),
         Attempt::Done(error) => Attempt::Failed(ExecError::Refused(error)),
@@ -131,7 +131,7 @@ pub(super) async fn native(target: &Target, proto: Proto, batch: &Batch, wait: D
         Ok(Look::Other(reply)) => return refused(reply),
         Err(_) => return Attempt::Redirected(Redirect::TryAgain),
     }
-    match leased.call(&transaction(target.is_asking(), batch)).await {
+    match leased.call(&native_transaction(target.is_asking(), batch)).await {
         Ok(replies) => {
             leased.set_watching(false);
             let skipped = usize::from(target.is_asking());
@@ -178,6 +178,14 @@ pub(super) fn transaction(asking: bool, batch: &Batch) -> Vec<Request> {
     requests
 }
 
+/// The same on a connection that watches the locks.
+pub(super) fn native_transaction(asking: bool, batch: &Batch) -> Vec<Request> {
+    let mut requests = transaction(asking, batch);
+    let first = requests.len() - 1 - batch.commands.len();
+    requests.splice(first..first, whole::look(&batch.participant, batch.commands.iter().map(|command| &command.request)));
+    requests
+}
+
 /// `MULTI, EXISTS locks, commands, EXEC`.
 pub(super) fn checked_transaction(locks: &LockKeys, batch: &Batch) -> Vec<Request> {
     let mut requests = transaction(false, batch);
@@ -201,14 +209,15 @@ pub(super) fn checked_replies(replies: &[Bytes], batch: &Batch) -> Attempt<Vec<B
     }
 }
 
-/// Reads the replies to a MULTI of `count` commands on a watching connection; [`Attempt::Locked`] when a watched key had changed.
+/// Reads the replies to a MULTI of `count` commands, behind what weft has put before them, on a watching connection; [`Attempt::Locked`]
+/// when a watched key had changed.
 pub(super) fn native_replies(replies: &[Bytes], count: usize) -> Attempt<Vec<Bytes>> {
     let [_, queued @ .., executed] = replies else { return Attempt::Failed(ExecError::OutcomeUnknown) };
     if let Some(error) = queued.iter().find(|reply| reply.first() == Some(&b'-')) {
         return not_queued(error, count);
     }
     match elements(executed) {
-        Ok(Some(all)) if all.len() == count => Attempt::Done(all),
+        Ok(Some(mut all)) if all.len() == queued.len() && count <= all.len() => Attempt::Done(all.split_off(all.len() - count)),
         Ok(Some(_)) => Attempt::Failed(ExecError::OutcomeUnknown),
         Ok(None) => Attempt::Locked(None),
         Err(_) => refused(executed.clone()),

@@ -11,7 +11,7 @@ use super::script::fits_script;
 use crate::affinity::Affinity;
 use crate::command::{self, Access, ScriptReply};
 use crate::resp::Proto;
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::topology::SlotMap;
 use crate::upstream::goes_apart;
 
@@ -55,8 +55,11 @@ pub fn place(map: &SlotMap, participant: &Participant) -> Option<Place> {
 /// a client of `proto`.
 ///
 /// A script may use keys that it does not name, of the groups of those that it names. So whoever holds a key holds the key's group too, by
-/// the group's name as if that were a key: a script exclusively, everybody else shared. Those who share it do not hinder each other; a
-/// script and they do.
+/// the group's name as if that were a key: such a script exclusively, everybody else shared. Those who share it do not hinder each other; a
+/// script and they do. A key without a group costs nobody more, one with a group one more name to look for in the same step.
+///
+/// In a cluster a group is a hash tag, a part of a slot, and so as narrow as the keys that a script can mean by it. All proxies have to
+/// hold groups: past the transactions of one that does not, scripts see those keys alone that they declare.
 pub fn batch<'a>(
     participant: Participant,
     affinity: &Affinity,
@@ -75,7 +78,10 @@ pub fn batch<'a>(
     let exclusive = if absent { LockMode::ExclusiveAbsent } else { LockMode::Exclusive };
     let commands = commands
         .map(|routed| {
-            let as_group = if routed.is_script() { LockMode::Exclusive } else { LockMode::Shared };
+            let as_group = match routed.reach {
+                Reach::Groups => LockMode::Exclusive,
+                Reach::Keys => LockMode::Shared,
+            };
             for key in &routed.keys {
                 let mode = if key.access == Access::Write { exclusive } else { LockMode::Shared };
                 hold(routed.request.arg_bytes(key.index as usize), mode, as_group);
@@ -137,13 +143,18 @@ mod tests {
 
     /// The names that `commands`, and a watch of `watched`, hold with their modes.
     fn held(commands: &[&[&str]], watched: &[&'static str], absent: bool) -> Vec<(String, LockMode)> {
+        held_within(None, commands, watched, absent)
+    }
+
+    /// The same if the commands are known to reach no further than `reach`.
+    fn held_within(reach: Option<Reach>, commands: &[&[&str]], watched: &[&'static str], absent: bool) -> Vec<(String, LockMode)> {
         let affinity = Affinity::new(vec!["app:{user}:*".parse().unwrap()]);
         let shard = Shard { name: "a".into(), address: "h:1".parse().unwrap(), replicas: vec![] };
         let map = SlotMap::new(crate::topology::Mode::Static, vec![(shard, vec![0..=16383])]).with_affinity(affinity.clone());
         let routed = commands.iter().map(|words| {
             let request = crate::resp::Request::new(words);
             match route(&map, 0, command::lookup(&request).unwrap(), &request) {
-                Ok(Route::One(routed)) => routed,
+                Ok(Route::One(routed)) => Routed { reach: reach.unwrap_or(routed.reach), ..routed },
                 other => unreachable!("{other:?}"),
             }
         });
@@ -175,6 +186,11 @@ mod tests {
         assert_eq!(
             held(&[&["MSET", "app:1:a", "v", "k", "v"]], &[], true),
             expected(&[("app:1", Shared), ("app:1:a", ExclusiveAbsent), ("k", ExclusiveAbsent)])
+        );
+        // A script that is known to use nothing but its keys is like any command.
+        assert_eq!(
+            held_within(Some(Reach::Keys), &[&["EVAL", "s", "1", "{t}a"]], &[], false),
+            expected(&[("{t}", Shared), ("{t}a", Exclusive)])
         );
         // A key that is called as the group is held as the stronger of the two.
         assert_eq!(held(&[&["SET", "{t}", "v"], &["GET", "{t}a"]], &[], false), expected(&[("{t}", Exclusive), ("{t}a", Shared)]));

@@ -206,6 +206,7 @@ const KEYS_PER_CONNECTION: usize = 1024;
 mod tests {
     use super::*;
     use crate::command::{Access, KeyRef, Keys, lookup};
+    use crate::route::Reach;
 
     #[test]
     fn many_keys_are_divided_among_connections_and_each_is_read_once() {
@@ -213,7 +214,13 @@ mod tests {
         let command = |number: usize| {
             let request = Request::new(&["GET", &number.to_string()]);
             let keys = Keys::from_slice(&[KeyRef { index: 1, access: Access::Read }]);
-            Routed { spec: lookup(&request).unwrap(), request, place: place(u16::from(number.is_multiple_of(10))), keys }
+            Routed {
+                spec: lookup(&request).unwrap(),
+                request,
+                place: place(u16::from(number.is_multiple_of(10))),
+                keys,
+                reach: Reach::Keys,
+            }
         };
         let parts = divide((0..3 * KEYS_PER_CONNECTION).map(command).collect());
         let shares = by_connection(&parts);

@@ -110,7 +110,7 @@ impl Watch {
             // The script also touches every watched key: one that did not exist is not missed when its slot moves away.
             Way::Scripted => vec![Request::new(&["MULTI"]), guarded_request(batch, proto), Request::new(&["EXEC"])],
             Way::Native => match one_phase::look(&mut leased, false, &locks).await {
-                Ok(one_phase::Look::Free) => one_phase::transaction(false, batch),
+                Ok(one_phase::Look::Free) => one_phase::native_transaction(false, batch),
                 // The look was a read: nothing was applied.
                 Ok(_) | Err(_) => return Ok(Executed::WatchBroken),
             },

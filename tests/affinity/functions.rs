@@ -1,7 +1,7 @@
-//! Functions before static shards: they are held to their keys like scripts, and what is loaded stays what the client has loaded.
+//! Functions before several shards: they are held to their keys like scripts, and what is loaded stays what the client has loaded.
 
 use super::{Reply, must_refuse};
-use crate::support::{Client, Flavor, PATIENCE, Shards, Weft, eventually};
+use crate::support::{Client, Flavor, Mode, PATIENCE, Shards, Weft, eventually};
 
 const LIBRARY: &str = "#!lua name=keys
 local function get(key) return redis.call('GET', key) end
@@ -23,7 +23,11 @@ fn load(client: &mut Client, library: &str) {
 
 #[test]
 fn a_function_finds_the_keys_that_it_makes_up_wherever_they_are() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
+    Mode::ALL.into_iter().for_each(must_find_keys_of_functions);
+}
+
+fn must_find_keys_of_functions(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 2);
     let weft = Weft::start(&shards);
     let mut client = weft.client();
     load(&mut client, LIBRARY);
@@ -33,7 +37,7 @@ fn a_function_finds_the_keys_that_it_makes_up_wherever_they_are() {
         client.must_reply(&format!("FCALL put 0 {key} v"), put);
         client.must_bulk(&format!("FCALL_RO LOOK 0 {key}"), "v");
         shards.servers()[home].client().must_bulk(&format!("GET {key}"), "v");
-        shards.servers()[1 - home].client().must_int(&format!("EXISTS {key}"), 0);
+        shards.servers()[1 - home].client().must_reply(&format!("KEYS {key}"), Reply::Array(vec![]));
         client.must_int(&format!("DEL {key}"), 1);
     }
     // What it has written where its keys are it does not write again; what it was kept from it does not answer as done.
@@ -45,7 +49,7 @@ fn a_function_finds_the_keys_that_it_makes_up_wherever_they_are() {
     assert!(text.ends_with("script: late, on @user_function:11."), "{text}");
     client.must_bulk(&format!("GETDEL {one}"), "once");
     client.must_bulk(&format!("GET {other}"), "there");
-    shards.servers()[0].client().must_int(&format!("EXISTS {one} {other}"), 0);
+    shards.servers()[0].client().must_reply("KEYS k*", Reply::Array(vec![]));
     // In a transaction the refusal is its reply.
     client.must_ok("MULTI");
     client.must_queue(&format!("FCALL late 1 {one} {other}"));
@@ -83,7 +87,11 @@ fn a_function_is_what_its_library_is_now() {
 
 #[test]
 fn a_function_without_an_end_is_killed_as_one() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
+    Mode::ALL.into_iter().for_each(must_kill_functions);
+}
+
+fn must_kill_functions(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 2);
     let weft = Weft::start(&shards);
     let (mut stuck, mut client) = (weft.client(), weft.client());
     client.must_ok("CONFIG SET busy-reply-threshold 10");

@@ -7,40 +7,61 @@ use std::time::Duration;
 use weft::txn::Script;
 
 use super::*;
-use crate::support::{Fault, FaultProxy, PATIENCE, Way, eventually};
+use crate::support::{Fault, FaultProxy, PATIENCE, Setup, Way, eventually};
 
-/// Two static shards, a key of a group on one of them, and a key on the other.
+/// Two shards, a group on one of them, and a key on the other. What makes the group is a rule before static shards, in a cluster a hash tag.
 struct Scene {
+    mode: Mode,
     shards: Shards,
-    user: String,
+    group: String,
     other: String,
 }
 
 impl Scene {
-    fn start() -> Self {
-        let shards = Shards::fixed(Flavor::Redis, 2);
-        let user = shards.key_on(0, "app:");
+    fn start(mode: Mode) -> Self {
+        let shards = Shards::start(mode, Flavor::Redis, 2);
+        let group = match mode {
+            Mode::Static => shards.key_on(0, "app:"),
+            Mode::Cluster => format!("{{{}}}", shards.key_on(0, "app")),
+        };
         let other = shards.key_on(1, "other");
-        Self { shards, user, other }
+        Self { mode, shards, group, other }
     }
 
-    fn setup(&self) -> crate::support::Setup {
-        Weft::setup(&self.shards).set("affinity", RULES).set("transactions.lock_wait_timeout_ms", 20_000)
+    fn setup(&self) -> Setup {
+        let setup = Weft::setup(&self.shards).set("transactions.lock_wait_timeout_ms", 20_000);
+        if self.mode == Mode::Static { setup.set("affinity", RULES) } else { setup }
+    }
+
+    /// What is to reach the shards through `proxies`.
+    fn setup_through(&mut self, proxies: &[FaultProxy]) -> Setup {
+        match self.mode {
+            Mode::Static => {
+                self.shards.servers().iter().zip(proxies).fold(self.setup(), |setup, (server, proxy)| setup.through(proxy, server))
+            }
+            Mode::Cluster => {
+                self.shards.announce(proxies);
+                self.setup()
+            }
+        }
     }
 
     /// `name` in the group.
     fn key(&self, name: &str) -> String {
-        format!("{}:{name}", self.user)
+        format!("{}:{name}", self.group)
     }
 }
 
 #[test]
 fn a_script_waits_for_a_transaction_that_holds_any_key_of_its_group() {
-    let scene = Scene::start();
-    let (key, other) = (scene.key("a"), &scene.other);
+    Mode::ALL.into_iter().for_each(must_wait_for_the_group);
+}
+
+fn must_wait_for_the_group(mode: Mode) {
+    let mut scene = Scene::start(mode);
     let proxies: Vec<FaultProxy> = scene.shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
-    let setup = scene.setup().set("transactions.lease_ms", 60_000);
-    let slow = scene.shards.servers().iter().zip(&proxies).fold(setup, |setup, (server, proxy)| setup.through(proxy, server)).start();
+    let slow = scene.setup_through(&proxies).set("transactions.lease_ms", 60_000).start();
+    let (key, other) = (scene.key("a"), &scene.other);
     let weft = scene.setup().start();
     proxies.iter().for_each(|proxy| proxy.set(Way::Requests, Script::Commit.sha1(), Fault::Hold));
     let mut owner = slow.client();
@@ -51,9 +72,14 @@ fn a_script_waits_for_a_transaction_that_holds_any_key_of_its_group() {
     proxies.iter().for_each(FaultProxy::must_spring);
 
     let mut client = weft.client();
-    // Those who share the group go on.
+    // Those who share the group go on, among them a script that uses nothing but its keys.
     client.must_ok(&format!("SET {} 5", scene.key("b")));
     client.must_bulk(&format!("GET {}", scene.key("b")), "5");
+    let literal = ["EVAL", "return redis.call('GET', KEYS[1])", "1", &scene.key("b")];
+    client.must_bulk(&literal, "5");
+    client.must_ok("MULTI");
+    client.must_queue(&literal);
+    client.must_reply("EXEC", Reply::array(["5"]));
     let mut held: Vec<Client> = (0..4).map(|_| weft.client()).collect();
     let sum = "return redis.call('GET', KEYS[1] .. 'a') + redis.call('GET', KEYS[1] .. 'b')";
     let base = scene.key("");
@@ -76,8 +102,12 @@ fn a_script_waits_for_a_transaction_that_holds_any_key_of_its_group() {
 
 #[test]
 fn what_a_dead_wefts_script_was_to_write_is_seen_by_whoever_asks_for_it() {
+    Mode::ALL.into_iter().for_each(must_see_what_a_script_was_to_write);
+}
+
+fn must_see_what_a_script_was_to_write(mode: Mode) {
+    let scene = Scene::start(mode);
     for question in ["GET {a}", "MGET {a} {b}", "INCRBY {a} 0", "EVAL {sum} 1 {base}", "MULTI"] {
-        let scene = Scene::start();
         let weft = scene.setup().set("transactions.lease_ms", 500).start();
         let mut doomed = scene.setup().set("transactions.lease_ms", 500).env("WEFT_FAILPOINT", "before-commit").start();
         let mut owner = doomed.client();
@@ -115,18 +145,32 @@ fn what_a_dead_wefts_script_was_to_write_is_seen_by_whoever_asks_for_it() {
     }
 }
 
+/// Says that all is over, also when a look has found something wrong.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Scripts and transactions move what a group has between keys that scripts do not declare, and out of it; whoever looks at all of them
 /// sees all of it, while one of two wefts is killed.
 #[test]
 fn nothing_is_lost_between_scripts_and_transactions_while_a_weft_dies() {
+    Mode::ALL.into_iter().for_each(must_lose_nothing);
+}
+
+fn must_lose_nothing(mode: Mode) {
     const ROUNDS: usize = 60;
-    let scene = Scene::start();
+    let scene = Scene::start(mode);
     let start = || scene.setup().set("transactions.lease_ms", 500).start();
     let (mut mortal, other) = (start(), start());
     let addresses = [mortal.address(), other.address()];
     let (a, b, out, base) = (scene.key("a"), scene.key("b"), scene.other.clone(), scene.key(""));
     let (over, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
+        let _ends = Ends(&over);
         let within = ["EVAL", "redis.call('DECR', KEYS[1] .. 'a') return redis.call('INCR', KEYS[1] .. 'b')", "1", &base]
             .map(str::to_owned)
             .to_vec();

@@ -1,7 +1,7 @@
 //! Scripts that catch weft's refusal of a key, or make one up: nothing that was refused is answered as done, and nothing is done twice.
 
 use super::{Reply, eval, must_refuse};
-use crate::support::{Client, Flavor, Shards, Weft};
+use crate::support::{Client, Flavor, Mode, Shards, Weft};
 
 /// What a script can catch the refusal by of what it does with the key in ARGV[1], before it writes to KEYS[1].
 const CATCHES: [&str; 12] = [
@@ -29,7 +29,11 @@ fn must_be(client: &mut Client, key: &str, expected: Option<&str>) {
 
 #[test]
 fn whatever_catches_a_refusal_lets_it_through() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
+    Mode::ALL.into_iter().for_each(must_let_refusals_through);
+}
+
+fn must_let_refusals_through(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 2);
     let lenient = Weft::start(&shards);
     let strict = Weft::setup(&shards).set("transactions.undeclared_keys_max", 0).start();
     let [mut client, mut refused] = [&lenient, &strict].map(Weft::client);
@@ -61,7 +65,11 @@ fn whatever_catches_a_refusal_lets_it_through() {
 
 #[test]
 fn what_reaches_beyond_keys_ends_a_script_too() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
+    Mode::ALL.into_iter().for_each(must_end_what_reaches_beyond);
+}
+
+fn must_end_what_reaches_beyond(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 2);
     let weft = Weft::start(&shards);
     let mut client = weft.client();
     let [one, other] = [0, 1].map(|shard| shards.key_on(shard, "declared"));
@@ -98,7 +106,11 @@ fn other_errors_are_caught_as_ever() {
 /// What weft's errors look like can be read in its source; which token they bear in a call cannot.
 #[test]
 fn a_script_that_speaks_like_weft_is_run_once() {
-    let shards = Shards::fixed(Flavor::Redis, 2);
+    Mode::ALL.into_iter().for_each(must_run_once);
+}
+
+fn must_run_once(mode: Mode) {
+    let shards = Shards::start(mode, Flavor::Redis, 2);
     let weft = Weft::start(&shards);
     let mut client = weft.client();
     let [one, other] = [0, 1].map(|shard| shards.key_on(shard, "declared"));

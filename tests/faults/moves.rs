@@ -3,7 +3,7 @@
 use weft::slot::Slot;
 
 use super::*;
-use crate::support::{PATIENCE, Server, eventually};
+use crate::support::{Args as _, Fault, FaultProxy, PATIENCE, Server, Way, eventually};
 
 /// A slot on its way from one node of a cluster to another, key by key, as `redis-cli --cluster reshard` moves it.
 pub(crate) struct Move<'a> {
@@ -25,19 +25,22 @@ impl<'a> Move<'a> {
 
     /// All its keys move, weft's own among them.
     pub(crate) fn move_keys(&self) {
-        let (mut source, port) = (self.source.client(), self.target.address().port().to_string());
+        let mut source = self.source.client();
         loop {
             let names = source.call(&format!("CLUSTER GETKEYSINSLOT {} 100", self.slot));
             let names: Vec<_> = names.items().unwrap().iter().filter_map(Reply::text).collect();
             if names.is_empty() {
                 return;
             }
-            for name in names {
-                // A lock may have been given back meanwhile.
-                let moved = source.call(&["MIGRATE", "127.0.0.1", &port, &name, "0", "5000"]);
-                assert!([Reply::ok(), Reply::Simple("NOKEY".to_owned())].contains(&moved), "{moved:?}");
-            }
+            names.iter().for_each(|name| self.move_key(name));
         }
+    }
+
+    /// One key moves, if it is there: a lock may have been given back meanwhile.
+    pub(crate) fn move_key(&self, name: &str) {
+        let port = self.target.address().port().to_string();
+        let moved = self.source.client().call(&["MIGRATE", "127.0.0.1", &port, name, "0", "5000"]);
+        assert!([Reply::ok(), Reply::Simple("NOKEY".to_owned())].contains(&moved), "{moved:?}");
     }
 
     /// The slot has moved.
@@ -90,6 +93,21 @@ fn a_redirect_is_followed_by_plain_commands_and_by_transactions() {
     must_have_no_locks(&shards);
 }
 
+/// Two locks are looked at before it is read, its own and that of its hash tag. Where neither is, the node that takes the slot over would
+/// have whoever asks for both at once come again later.
+#[test]
+fn a_key_with_a_hash_tag_is_read_while_its_slot_is_on_its_way() {
+    let (shards, weft, keys) = settled();
+    let (mut client, key) = (weft.client(), format!("{{{}}}x", keys[1]));
+    client.must_ok(&format!("SET {key} 1"));
+    let moving = Move::begin(&shards, &key, 1, 2);
+    client.must_bulk(&format!("GET {key}"), "1");
+    moving.move_keys();
+    client.must_bulk(&format!("GET {key}"), "1");
+    moving.finish();
+    client.must_bulk(&format!("GET {key}"), "1");
+}
+
 #[test]
 fn a_transaction_over_a_slot_that_has_moved_since_is_carried_out_once() {
     let (shards, weft, keys) = settled();
@@ -118,6 +136,41 @@ fn what_meets_a_slot_half_way_waits_until_it_has_moved() {
     let seen = clients[0].receive();
     assert!(seen == Reply::array(["1", "1"]) || seen == Reply::array(["2", "2"]), "{seen:?}");
     assert_eq!(clients[1].receive(), integers([2, 2]));
+    must_have_no_locks(&shards);
+}
+
+/// A node that has some keys of a slot would tell the script in the middle of it that the others are elsewhere.
+#[test]
+fn a_script_runs_when_its_slot_is_all_in_one_place() {
+    const RAISE_BOTH: &str = "redis.call('INCR', KEYS[1]) return redis.call('INCR', KEYS[1] .. ':undeclared')";
+    let mut shards = Shards::start(Mode::Cluster, Flavor::Redis, 3);
+    let proxies: Vec<FaultProxy> = shards.servers().iter().map(|server| FaultProxy::start(server.address())).collect();
+    shards.announce(&proxies);
+    let weft = setup(&shards).start();
+    let mut client = weft.client();
+    let [other, one, two] = ["other", "one", "two"].map(|name| shards.key_on(usize::from(name != "other"), name));
+    // Alone, when it has looked at its locks; in a transaction over shards, when that is prepared.
+    for (alone, tag) in [(true, one), (false, two)] {
+        let (key, undeclared) = (format!("{{{tag}}}"), format!("{{{tag}}}:undeclared"));
+        client.must_int(&["EVAL", RAISE_BOTH, "1", &key], 1);
+        let commands = [format!("INCR {other}").args(), ["EVAL", RAISE_BOTH, "1", &key].args()];
+        if !alone {
+            client.must_ok("MULTI");
+            commands.iter().for_each(|command| client.must_queue(command.as_slice()));
+        }
+        proxies[1].set(Way::Requests, "MULTI\r\n", Fault::Hold);
+        let last = if alone { commands[1].clone() } else { "EXEC".args() };
+        client.send(last.as_slice());
+        proxies[1].must_spring();
+        let moving = Move::begin(&shards, &key, 1, 2);
+        moving.move_key(&undeclared);
+        proxies[1].release();
+        client.must_stay_silent(Duration::from_millis(200));
+        moving.move_keys();
+        moving.finish();
+        assert_eq!(client.receive(), if alone { Reply::Integer(2) } else { Reply::array([1, 2]) });
+        client.must_reply(&format!("MGET {key} {undeclared}"), Reply::array(["2", "2"]));
+    }
     must_have_no_locks(&shards);
 }
 

@@ -16,6 +16,7 @@ use crate::command;
 use crate::config::TopologyConfig;
 use crate::resp::Request;
 use crate::session::busy::Running;
+use crate::topology::Mode;
 use crate::txn::compute::shim::{Held, Holder, keys_of};
 use crate::txn::compute::source::Source;
 
@@ -47,6 +48,8 @@ struct Inner {
 pub(in crate::session) enum Called {
     /// As the client calls it.
     AsItIs,
+    /// Likewise, and it uses nothing but its keys.
+    Literally,
     /// As one that is held to its keys.
     Held(Arc<Held>),
     /// It would have to be held, and weft has not its text.
@@ -54,11 +57,12 @@ pub(in crate::session) enum Called {
 }
 
 impl Scripts {
-    /// For the shards of `topology`. On a single server every key is where the script is, in a cluster the servers decide.
+    /// For the shards of `topology`. On a single server every key is where the script is; a cluster of one node may grow.
     pub fn new(topology: &TopologyConfig) -> Self {
         let holder = match topology {
-            TopologyConfig::Static(fixed) if fixed.shards.len() > 1 => Some(Holder::new(&Affinity::new(fixed.affinity.clone()))),
-            TopologyConfig::Static(_) | TopologyConfig::Cluster(_) => None,
+            TopologyConfig::Static(fixed) if fixed.shards.len() == 1 => None,
+            TopologyConfig::Static(fixed) => Some(Holder::new(&Affinity::new(fixed.affinity.clone()), Mode::Static)),
+            TopologyConfig::Cluster(_) => Some(Holder::new(&Affinity::default(), Mode::Cluster)),
         };
         Self { holder, ..Self::default() }
     }
@@ -81,7 +85,7 @@ impl Scripts {
                 None => return Called::Unknown,
             },
         };
-        self.held(holder, &Source::script(source)).map_or(Called::AsItIs, Called::Held)
+        self.held(holder, &Source::script(source)).map_or(Called::Literally, Called::Held)
     }
 
     /// Whether a function that `request` calls has to be held. What names its keys in a wrong way a server refuses.

@@ -32,6 +32,7 @@ use super::source::Source;
 use crate::affinity::Affinity;
 use crate::command::{self, Flags};
 use crate::resp::{Request, error_reply};
+use crate::topology::Mode;
 use crate::txn::ExecError;
 
 /// What holds scripts to the keys of groups, ready to be put before them.
@@ -39,11 +40,16 @@ use crate::txn::ExecError;
 pub struct Holder(Bytes);
 
 impl Holder {
-    /// For the groups of `affinity`.
-    pub fn new(affinity: &Affinity) -> Self {
+    /// For the groups of `affinity`, in a deployment of `mode`: before static shards a refusal names a rule that would help, in a cluster a
+    /// hash tag.
+    pub fn new(affinity: &Affinity, mode: Mode) -> Self {
         let patterns: Vec<String> = affinity.lua_patterns().collect();
-        let text = line(include_str!("../lua/declared.lua"), error_reply::SCRIPT_COMMAND_HERE);
-        Self(text.replace("@patterns@", &patterns.join(", ")).into())
+        let refusal = match mode {
+            Mode::Static => include_str!("../lua/refuse_by_rule.lua"),
+            Mode::Cluster => include_str!("../lua/refuse_by_tag.lua"),
+        };
+        let head = include_str!("../lua/declared.lua").replace("@refusal@", refusal).replace("@patterns@", &patterns.join(", "));
+        Self(line(&head, error_reply::SCRIPT_COMMAND_HERE).into())
     }
 
     /// `source`, held to its keys.
@@ -226,6 +232,8 @@ fn line(head: &str, refused_command: &str) -> String {
         ("@key@", error_reply::SCRIPT_KEY),
         ("@key_rule@", error_reply::SCRIPT_KEY_RULE),
         ("@key_tag@", error_reply::SCRIPT_KEY_TAG),
+        ("@key_hash_tag@", error_reply::SCRIPT_KEY_HASH_TAG),
+        ("@key_no_tag@", error_reply::SCRIPT_KEY_NO_TAG),
         ("@command@", refused_command),
         ("@mark@", error_reply::SCRIPT_REFUSED),
         ("@longest@", LONGEST_KEY),
@@ -254,8 +262,9 @@ mod tests {
 
     #[test]
     fn the_text_is_one_line_before_the_first_line_of_code() {
-        let holder = Holder::new(&Affinity::new(vec!["bull:{queue}:*".parse().unwrap()]));
-        for shim in [COPIES.as_bytes(), &holder.0[..]] {
+        let by_rule = Holder::new(&Affinity::new(vec!["bull:{queue}:*".parse().unwrap()]), Mode::Static);
+        let by_tag = Holder::new(&Affinity::default(), Mode::Cluster);
+        for shim in [COPIES.as_bytes(), &by_rule.0[..], &by_tag.0[..]] {
             let text = std::str::from_utf8(shim).unwrap();
             assert!(!text.contains('\n') && !text.contains('@') && !text.contains("--"), "{text}");
             assert_eq!(wrapped(b"return 1", shim), format!("{text}return 1"));
@@ -265,7 +274,7 @@ mod tests {
 
     #[test]
     fn a_held_call_names_hidden_keys_last_and_says_how_many() {
-        let held = Holder::new(&Affinity::default()).hold(&Source::script("return 1".into()));
+        let held = Holder::new(&Affinity::default(), Mode::Cluster).hold(&Source::script("return 1".into()));
         let call = Request::new(&["evalsha", "digest", "1", "k", "a", "b"]);
         assert_eq!(keys_of(&call), Some(1));
         let call = with_hidden(&call, 1, b"h");

@@ -21,7 +21,7 @@ use super::{Round, integer};
 use crate::command::{self, Arranged, CommandSpec, Keys, Known, Lookup, Sort};
 use crate::metrics::Counter;
 use crate::resp::{Proto, ReplyWriter, Request, Value, error_reply};
-use crate::route::{self, Place, Route, RouteError, Routed};
+use crate::route::{self, Place, Reach, Route, RouteError, Routed};
 use crate::slot::Slot;
 use crate::topology::Mode;
 use crate::txn::attempt::Attempt;
@@ -110,7 +110,7 @@ impl Engine {
         if map.mode() == Mode::Cluster || !(map.ids().count() == 1 || together()) {
             return Ok(None);
         }
-        let command = Routed { spec, request: request.clone(), place, keys };
+        let command = Routed { spec, request: request.clone(), place, keys, reach: Reach::Keys };
         let batch = self.batch_of(place, std::iter::once(&command), &[], false, proto)?;
         self.persist(&batch, async |target| match one_phase::armed(&target, proto, &batch).await {
             None => Attempt::Done(None),

@@ -26,14 +26,14 @@ local function elsewhere(pattern)
   local group = type(pattern) == 'string' and group_of(pattern)
   return group and not find(group, '[*?%[\\]') and not known_as(pattern) and pattern
 end
--- A rule that would hold the key together with the first of KEYS is a part that their names begin with.
-local function refusal(name)
+-- A part that the names of a key and of the first of KEYS begin with, if a rule or a hash tag could hold both together by that.
+local function beginning(name)
   local first, length = KEYS[1] or '', 0
   while length < #first and byte(first, length + 1) == byte(name, length + 1) do length = length + 1 end
   local common = sub(name, 1, length)
   common = match(common, '^.*[^%w]') or common
-  if match(common, '^[%w%p]*$') and match(common, '%w') and not match(common, '[{}*]') then
-    return format([[@key_rule@]], name, common)
-  end
-  return format([[@key_tag@]], name)
+  return match(common, '^[%w%p]*$') and match(common, '%w') and not match(common, '[{}*]') and common
+end
+local function refusal(name)
+  @refusal@
 end

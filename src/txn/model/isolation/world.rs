@@ -12,7 +12,7 @@ use super::{A, B, C, Key, Op, Scenario};
 use crate::affinity::Affinity;
 use crate::command::{self, Keys};
 use crate::resp::{Proto, Request};
-use crate::route::{Place, Routed};
+use crate::route::{Place, Reach, Routed};
 use crate::topology::ShardId;
 use crate::txn::state::Resolver;
 use crate::txn::{Batch, LockMode, Participant, State, TxnId, part};
@@ -187,7 +187,13 @@ pub(super) fn batch(server: usize, requests: &[Request], watched: &[Key]) -> Bat
         let spec = command::lookup(request).unwrap();
         let mut keys = Keys::new();
         command::keys(spec, request, &mut keys).unwrap();
-        Routed { spec, request: request.clone(), place: Place { slot: None, shard: ShardId::new(server as u16), db: 0 }, keys }
+        Routed {
+            spec,
+            request: request.clone(),
+            place: Place { slot: None, shard: ShardId::new(server as u16), db: 0 },
+            keys,
+            reach: Reach::Keys,
+        }
     }));
     let watched = Vec::from_iter(watched.iter().map(|key| key.as_bytes().into()));
     part::batch(participant(server), &Affinity::default(), routed.iter(), &watched, false, Proto::Resp2)
