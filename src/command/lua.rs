@@ -28,6 +28,8 @@ pub fn lua_rules() -> String {
 pub(super) fn rule(spec: &CommandSpec) -> String {
     let without_keys = match spec.handling {
         _ if !spec.subcommands.is_empty() => ">",
+        // What is said of a lock is said of one database.
+        _ if spec.name == "select" => "!",
         Handling::Keyed | Handling::Split(_) | Handling::Move | Handling::Blocking if spec.key_rule != KeyRule::Move => "",
         _ if spec.flags.contains(Flags::NOSCRIPT) || spec.handling == Handling::AnyShard || HARMLESS.contains(&spec.name) => "-",
         _ if spec.is_write() || spec.keys.iter().any(|key_spec| !key_spec.flags.contains(KeyFlags::NOT_KEY)) => "!",
@@ -101,6 +103,7 @@ mod tests {
             "eval=-",
             "publish=?",
             "move=!",
+            "select=!",
             "migrate=!",
             "scan=?",
             "keys=P",

@@ -131,3 +131,19 @@ fn must_run_once(mode: Mode) {
         }
     }
 }
+
+#[test]
+fn no_script_reaches_another_database_past_its_locks() {
+    let shards = Shards::start(Mode::Static, Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    let mut client = weft.client();
+    let key = shards.key_on(0, "declared");
+    client.must_ok(&format!("SET {key} here"));
+    for call in ["'SELECT', 1", "'COPY', KEYS[1], KEYS[1], 'DB', 1"] {
+        let script = format!("redis.call({call}) return redis.call('SET', KEYS[1], 'there')");
+        must_refuse(&eval(&mut client, &script, &[&key], &[]), "CROSSSLOT a script cannot call ");
+    }
+    client.must_bulk(&format!("GET {key}"), "here");
+    client.must_ok("SELECT 1");
+    client.must_nil(&format!("GET {key}"));
+}

@@ -78,7 +78,7 @@ local redis, server, _G, loadstring, load, pcall, xpcall, coroutine = (function(
     end,
     C = function(args, n)
       for index = 4, n do
-        if option(args, index) == 'db' and not stays then return true end
+        if option(args, index) == 'db' then return true end
       end
     end,
     P = function(args) return elsewhere(word(args, 2)) end,
