@@ -67,7 +67,7 @@ use crate::resp::{Limits, Proto, ProtocolError, ReplyWriter, Request, error_repl
 use crate::topology::Topology;
 use crate::txn::watch::Watch;
 use crate::txn::{Engine, Habit};
-use crate::upstream::{SharedConn, Upstreams};
+use crate::upstream::{ArmedLane, SharedConn, Upstreams};
 
 use budget::Claim;
 use forward::Runs;
@@ -162,6 +162,8 @@ struct Session {
     last_conn: Option<Rc<SharedConn>>,
     /// Writes that were dispatched but not sent yet.
     runs: Runs,
+    /// Which of the armed connections its writes go by while any is under way.
+    armed_lane: ArmedLane,
     /// What WAIT has to know of the client's writes.
     writes: everywhere::Writes,
     /// Nothing more is read; the session ends when all replies are written.
@@ -230,6 +232,7 @@ fn begin(
         stalled,
         last_conn: None,
         runs: Runs::default(),
+        armed_lane: ArmedLane::default(),
         writes,
         closing: false,
         seen,

@@ -36,7 +36,7 @@ pub use error::UpstreamError;
 pub use feed::{Feed, FeedSink};
 pub use handshake::Handshake;
 pub use leased::{Leased, LeasedConn};
-pub use node::{Link, Node};
+pub use node::{ArmedLane, Link, Node};
 pub use rounds::Rounds;
 pub use run::Run;
 pub use set::Upstreams;

@@ -30,7 +30,7 @@ use crate::command::{self, KeyError};
 use crate::route::{self, Place, Route, RouteError, Routed};
 use crate::topology::{Mode, SlotMap};
 use crate::txn::{Batch, gate, guarded_request, lock, part};
-use crate::upstream::{ReplySink, UpstreamError, goes_apart};
+use crate::upstream::{ArmedLane, ReplySink, UpstreamError, goes_apart};
 
 /// Writes that were dispatched in this turn and go out at its end: one run for each participant.
 #[derive(Default)]
@@ -106,7 +106,13 @@ impl Session {
     fn arm(&mut self, routed: &Routed) -> bool {
         let place = routed.place;
         let Some(node) = self.context.upstreams.primary(place.shard) else { return false };
-        let armed = node.armed(place.db, self.client.proto(), gate::watch_and_look());
+        let connection = |lane| node.armed(place.db, self.client.proto(), lane, gate::watch_and_look());
+        if !self.window.has_writes() {
+            // Nothing is under way that it would overtake.
+            let crowded = connection(ArmedLane::First).is_crowded() && connection(ArmedLane::Second).is_ready();
+            self.armed_lane = if crowded { ArmedLane::Second } else { ArmedLane::First };
+        }
+        let armed = connection(self.armed_lane);
         if !armed.is_ready() {
             return false;
         }

@@ -15,7 +15,7 @@ use super::{Locked, Script, gate, part};
 use crate::metrics::Counter;
 use crate::resp::{Frame, Proto, Request};
 use crate::route::Place;
-use crate::upstream::{ArmedConn, Leased, Node, Run, UpstreamError, call_apart, call_noting, goes_apart};
+use crate::upstream::{ArmedConn, ArmedLane, Leased, Node, Run, UpstreamError, call_apart, call_noting, goes_apart};
 
 /// What came of one attempt at something that was not carried out yet.
 pub(super) enum Attempt<T> {
@@ -131,7 +131,7 @@ impl Target {
 
     /// The connection for writes under a watch on the gate; none in a cluster.
     pub(super) fn armed(&self, proto: Proto) -> Option<Rc<ArmedConn>> {
-        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, gate::watch_and_look()))
+        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, ArmedLane::First, gate::watch_and_look()))
     }
 
     /// A connection of its own to the node.

@@ -45,8 +45,18 @@ pub struct Node {
 /// A shared connection, beside the database and the protocol version that it is for.
 type Shared = (u32, Proto, Rc<SharedConn>);
 
-/// An armed connection, likewise.
-type Armed = (u32, Proto, Rc<ArmedConn>);
+/// An armed connection, likewise, and beside its lane.
+type Armed = (u32, Proto, ArmedLane, Rc<ArmedConn>);
+
+/// Which of the armed connections to one database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ArmedLane {
+    /// The one that is taken as long as it has room.
+    #[default]
+    First,
+    /// The other.
+    Second,
+}
 
 impl Node {
     /// A node that is not connected to yet.
@@ -89,13 +99,16 @@ impl Node {
     }
 
     /// The connection for writes to database `db`, whose gate is watched and looked at by `tail`.
-    pub fn armed(&self, db: u32, proto: Proto, tail: &Bytes) -> Rc<ArmedConn> {
+    ///
+    /// There is one for each `lane`, since one that has a batch in flight sends the next when that is answered: where much is written
+    /// the shard carries out what came by one while weft puts together what goes by the other.
+    pub fn armed(&self, db: u32, proto: Proto, lane: ArmedLane, tail: &Bytes) -> Rc<ArmedConn> {
         let mut armed = self.armed.borrow_mut();
-        if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto) {
+        if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto && entry.2 == lane) {
             return Rc::clone(conn);
         }
         let conn = ArmedConn::open(self.link(db, proto), tail.clone());
-        armed.push((db, proto, Rc::clone(&conn)));
+        armed.push((db, proto, lane, Rc::clone(&conn)));
         conn
     }
 

@@ -2,7 +2,7 @@
 
 use weft::slot::Slot;
 
-use crate::support::{Client, Stage, encode, on_each};
+use crate::support::{Client, Flavor, Mode, Reply, Shards, Stage, Weft, encode, on_each};
 
 /// Numbers that look random and are the same each time.
 struct Numbers(u64);
@@ -192,4 +192,24 @@ impl Lock {
         self.shard.must_int(&format!("DEL {}", self.name), 1);
         self.shard.must_int(&format!("SREM {} {}", self.gate, self.owner), 1);
     }
+}
+
+/// More than one batch takes, so that some go by the second connection for writes.
+#[test]
+fn each_of_many_pipelines_is_carried_out_in_its_order() {
+    let shards = Shards::start(Mode::Static, Flavor::Redis, 2);
+    let weft = Weft::start(&shards);
+    std::thread::scope(|scope| {
+        for number in 0..8 {
+            let (weft, key) = (&weft, format!("count:{number}"));
+            scope.spawn(move || {
+                let mut client = weft.client();
+                let pipeline: Vec<u8> = (0..150).flat_map(|_| encode(&["INCR", &key])).collect();
+                for round in 0..100 {
+                    client.send_raw(&pipeline);
+                    (1..=150).for_each(|step| assert_eq!(client.receive(), Reply::Integer(150 * round + step)));
+                }
+            });
+        }
+    });
 }
