@@ -56,13 +56,18 @@ impl Affinity {
     /// The group of `key`, a piece of it.
     #[inline]
     pub fn group<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
-        self.rules.iter().find_map(|rule| rule.group(key)).or_else(|| tagged(key))
+        self.by_rule(key).or_else(|| tagged(key))
     }
 
-    /// The slot of `key`: that of its group, if it has one.
+    /// The slot of `key`: that of its group, if it has one. A hash tag need not be looked for, since the slot is that of the tag anyway.
     #[inline]
     pub fn slot(&self, key: &[u8]) -> Slot {
-        Slot::of(self.group(key).unwrap_or(key))
+        Slot::of(self.by_rule(key).unwrap_or(key))
+    }
+
+    #[inline]
+    fn by_rule<'a>(&self, key: &'a [u8]) -> Option<&'a [u8]> {
+        self.rules.iter().find_map(|rule| rule.group(key))
     }
 
     /// `keys`, and the group of each that has one: the names of what is locked for them.
