@@ -130,3 +130,14 @@ fn news_for_another_client_find_it_wherever_it_has_moved_to() {
         assert_eq!(heard, [Reply::Simple("PONG".into()), news]);
     });
 }
+
+#[test]
+fn few_clients_are_with_one_worker() {
+    let shards = Shards::start(Mode::Static, Flavor::Redis, 1);
+    let weft = Weft::setup(&shards).set("spread", "packed").start();
+    let mut clients: Vec<Client> = (0..16).map(|_| weft.client()).collect();
+    clients.iter_mut().for_each(|client| client.must_nil("GET k"));
+    // Each worker that has something to ask a shard has a connection of its own.
+    let connections = shards.servers()[0].client().call("CLIENT LIST").text().unwrap();
+    assert_eq!(connections.lines().filter(|line| line.contains(" cmd=get ")).count(), 1, "{connections}");
+}
