@@ -230,9 +230,9 @@ fn least(loads: &[u32], of: impl Fn(usize) -> bool) -> Option<usize> {
 /// A worker that uses more of a core, in thousandths, has others help it.
 const BUSY: u32 = 800;
 
-/// What two workers may use together to become one, and one that newcomers go to. Well below half of [`BUSY`] each, so that what was
-/// divided is not put together again at once.
-const ROOMY: u32 = 500;
+/// What two workers may use together to become one, and one that newcomers go to. So far below [`BUSY`] that what was divided is not
+/// put together again at once, although one worker needs less than two for the same clients.
+const ROOMY: u32 = 700;
 
 /// The least that it is worth to move clients for.
 const SURPLUS_MIN: u32 = 100;
@@ -243,22 +243,22 @@ mod tests {
 
     #[test]
     fn newcomers_go_to_the_first_worker_with_room_or_to_the_least_busy() {
-        assert_eq!([home(&[0, 0]), home(&[500, 0]), home(&[501, 0]), home(&[900, 700, 800])], [0, 0, 1, 1]);
+        assert_eq!([home(&[0, 0]), home(&[700, 0]), home(&[701, 0]), home(&[900, 750, 800])], [0, 0, 1, 1]);
     }
 
     #[test]
     fn a_busy_worker_sends_half_of_what_it_has_too_much_to_the_least_busy() {
         assert_eq!(departures(0, 50, &[1000, 0]), Some((1, 25)));
         assert_eq!(departures(1, 50, &[600, 1000, 200, 900]), Some((2, 20)));
-        assert_eq!(departures(0, 50, &[900, 800]), None, "it would gain nothing");
+        assert_eq!(departures(0, 50, &[950, 850]), None, "it would gain nothing");
         assert_eq!(departures(0, 1, &[1000, 0]), None, "a client cannot be divided");
         assert_eq!(departures(0, 50, &[1000]), None, "there is nobody else");
     }
 
     #[test]
     fn workers_that_one_can_replace_send_all_clients_to_the_first_with_room() {
-        assert_eq!(departures(2, 7, &[400, 200, 200]), Some((1, 7)));
-        assert_eq!(departures(1, 7, &[400, 200, 0]), None);
+        assert_eq!(departures(2, 7, &[400, 350, 350]), Some((1, 7)));
+        assert_eq!(departures(1, 7, &[400, 350, 0]), None);
         assert_eq!(departures(0, 7, &[0, 0]), None, "the first one stays");
     }
 

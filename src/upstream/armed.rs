@@ -32,7 +32,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::error::UpstreamError;
 use super::node::Link;
-use super::shared::{LARGE_FRAME_BYTES, ReplySink, SharedConn};
+use super::shared::{LARGE_FRAME_BYTES, Pace, ReplySink, SharedConn};
 use crate::resp::ReplyScanner;
 
 /// A connection for the writes of a worker to one participant; cheap to share inside its worker.
@@ -98,7 +98,7 @@ impl ArmedConn {
     /// A connection along `link` whose participant's gate is watched and looked at by `tail`. Its tasks end after [`close`](Self::close).
     pub fn open(link: Link, tail: Bytes) -> Rc<Self> {
         let this = Rc::new(Self {
-            conn: SharedConn::open(link),
+            conn: SharedConn::open(link, Pace::Prompt),
             tail,
             state: RefCell::new(State {
                 phase: Phase::Unarmed,

@@ -19,7 +19,7 @@ use super::handshake::{Handshake, error_text};
 use super::leased::{Leased, LeasedConn};
 use super::rounds::Rounds;
 use super::run::Run;
-use super::shared::SharedConn;
+use super::shared::{Pace, SharedConn};
 use super::subscriber::{MessageSink, Subscriber};
 use crate::config::UpstreamConfig;
 use crate::metrics::{Counter, WorkerMetrics};
@@ -93,7 +93,7 @@ impl Node {
         if let Some((.., conn)) = shared.iter().find(|entry| entry.0 == db && entry.1 == proto) {
             return Rc::clone(conn);
         }
-        let conn = SharedConn::open(self.link(db, proto));
+        let conn = SharedConn::open(self.link(db, proto), Pace::Gathering);
         shared.push((db, proto, Rc::clone(&conn)));
         conn
     }
@@ -132,7 +132,7 @@ impl Node {
     pub fn rounds(&self) -> Rc<Rounds> {
         let mut rounds = self.rounds.borrow_mut();
         let rounds = rounds.get_or_insert_with(|| {
-            let conn = SharedConn::open(self.link(0, Proto::Resp2));
+            let conn = SharedConn::open(self.link(0, Proto::Resp2), Pace::Prompt);
             if self.closed.get() {
                 conn.close();
             }
@@ -185,7 +185,7 @@ impl Node {
         self.idle.borrow_mut().clear();
     }
 
-    fn link(&self, db: u32, proto: Proto) -> Link {
+    pub(super) fn link(&self, db: u32, proto: Proto) -> Link {
         Link {
             address: self.address.clone(),
             db,

@@ -1,7 +1,9 @@
 //! Hot path: the shared connection to a shard, pipelining the requests of all sessions of a worker.
 //!
 //! One task owns the socket. Sessions append their requests to its output buffer and wake it; whatever gathered until it runs goes out
-//! in one write. Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that
+//! in one write. A connection with [`Pace::Gathering`] first lets the worker look once at what its other sockets have brought, which
+//! takes a fraction of a microsecond where they have brought nothing: nearly twice as many requests leave together where many clients send
+//! one each, and the shard reads and answers them at once. Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that
 //! nothing is copied and nothing stays. It connects when the
 //! first request comes, and again after a failure; a request is never sent a second time.
 //!
@@ -21,11 +23,16 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use self::gate::Gate;
 use super::error::UpstreamError;
 use super::node::{Link, connect};
 use super::run::Run;
 use crate::metrics::Counter;
 use crate::resp::ReplyScanner;
+
+mod gate;
+#[cfg(test)]
+mod tests;
 
 /// Where replies go. Called from the connection's task: an implementation stores what it gets and wakes somebody.
 pub trait ReplySink {
@@ -41,8 +48,18 @@ pub trait ReplySink {
     fn gated(&self, ticket: u64);
 }
 
+/// When a connection sends what has gathered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// As soon as its task runs.
+    Prompt,
+    /// When those have had their turn as well whose sockets had something to read by then, unless there are many requests already.
+    Gathering,
+}
+
 /// A pipelined connection; cheap to share inside its worker.
 pub struct SharedConn {
+    pace: Pace,
     state: RefCell<State>,
 }
 
@@ -55,7 +72,10 @@ struct State {
     /// How often the connection was lost: what lived in it (a watch) is gone when this has changed.
     losses: u64,
     gate: Gate,
-    /// Of the connection's task.
+    /// How many requests have gathered, and whether others have their turn before they are sent.
+    gathered: usize,
+    gathers: bool,
+    /// Of the connection's task; none while others have their turn: it runs after them in any case.
     waker: Option<Waker>,
     /// Bytes that gather elsewhere and will be appended.
     behind: usize,
@@ -69,17 +89,6 @@ struct State {
     closed: bool,
     /// Whom it leads to, while it is connected and the last sink has not been told otherwise.
     run: Option<Run>,
-}
-
-/// What is known of the gate of the participant at the other end.
-#[derive(Default)]
-struct Gate {
-    /// The stream offset of the last check that was put into the output.
-    asked_at: Option<u64>,
-    /// What the last check that was answered said: nobody holds a lock.
-    free: bool,
-    /// How many requests go past the gate, with checks of their own, until it is tried again, and how many after it fails once more.
-    avoid: (u32, u32),
 }
 
 struct Pending {
@@ -99,8 +108,9 @@ enum Due {
 
 impl SharedConn {
     /// A connection along `link`, whose task ends after [`close`](Self::close).
-    pub fn open(link: Link) -> Rc<Self> {
+    pub fn open(link: Link, pace: Pace) -> Rc<Self> {
         let conn = Rc::new(Self {
+            pace,
             state: RefCell::new(State {
                 out: BytesMut::new(),
                 written: 0,
@@ -108,6 +118,8 @@ impl SharedConn {
                 losses: 0,
                 gate: Gate::default(),
                 waker: None,
+                gathered: 0,
+                gathers: false,
                 behind: 0,
                 room: Vec::new(),
                 answered: 0,
@@ -143,8 +155,8 @@ impl SharedConn {
             drop(state);
             return sink.failed(ticket, UpstreamError::NotSent);
         }
-        if state.gate.asked_at.is_none_or(|at| at < state.written) {
-            state.gate.asked_at = Some(state.end());
+        let (written, end) = (state.written, state.end());
+        if state.gate.owes_look(written, end) {
             state.append(Due::Gate, 1, |out| out.extend_from_slice(check));
         }
         state.append(Due::Frame { sink, ticket, gated: true }, 1, write);
@@ -157,10 +169,7 @@ impl SharedConn {
     /// Whether the next request had better rely on the gate. Where it was closed of late it is left alone for a while: what relied on
     /// it would have been in vain.
     pub fn trusts_gate(&self) -> bool {
-        let avoid = &mut self.state.borrow_mut().gate.avoid.0;
-        let trusts = *avoid == 0;
-        *avoid = avoid.saturating_sub(1);
-        trusts
+        self.state.borrow_mut().gate.is_trusted()
     }
 
     /// How often the connection was lost. What the server remembers of it (a watch) holds only while this stays the same.
@@ -232,10 +241,11 @@ impl SharedConn {
             let written = state.written;
             state.written += state.out.len() as u64;
             state.out.clear();
+            state.gathered = 0;
             state.seen = (state.answered, None);
             state.stalled = false;
             state.losses += 1;
-            state.gate.asked_at = None;
+            state.gate.forget();
             (std::mem::take(&mut state.pending), written, std::mem::take(&mut state.room))
         };
         for entry in pending {
@@ -256,13 +266,30 @@ impl SharedConn {
 
     /// Moves bytes both ways until neither side can go on; ready when the connection has ended.
     fn poll_serve(&self, stream: &mut TcpStream, input: &mut Input, cx: &mut Context<'_>) -> Poll<()> {
-        // Registered first: whoever sends from here on, be it a sink below, makes this task run again.
-        self.register(cx);
-        if self.poll_write(stream, cx).is_ready() || self.poll_read(stream, input, cx).is_ready() {
+        if !self.gathers(cx) {
+            // Registered first: whoever sends from here on, be it a sink below, makes this task run again.
+            self.register(cx);
+            if self.poll_write(stream, cx).is_ready() {
+                return Poll::Ready(());
+            }
+        }
+        if self.poll_read(stream, input, cx).is_ready() {
             return Poll::Ready(());
         }
         let state = self.state.borrow();
         if state.closed || state.stalled { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Whether others have their turn first: then the task runs again when the worker has looked at its sockets.
+    fn gathers(&self, cx: &mut Context<'_>) -> bool {
+        let mut state = self.state.borrow_mut();
+        state.gathers = self.pace == Pace::Gathering && !state.gathers && (1..COMPANY).contains(&state.gathered);
+        if state.gathers {
+            state.waker = None;
+            // Pending, and runs the task again after the look.
+            let _ = pin!(tokio::task::yield_now()).poll(cx);
+        }
+        state.gathers
     }
 
     fn register(&self, cx: &Context<'_>) {
@@ -284,6 +311,7 @@ impl SharedConn {
                 Poll::Pending => return Poll::Pending,
             }
         }
+        state.gathered = 0;
         // What was written counts as well: the buffer's capacity alone is only what lies behind it.
         if state.out.try_reclaim(KEPT_BYTES + 1) {
             state.out = BytesMut::new();
@@ -359,7 +387,7 @@ impl SharedConn {
                     gate.answered(frame.bytes());
                     None
                 }
-                Due::Frame { sink, ticket, gated } => Some((Rc::clone(sink), *ticket, !gated || gate.free)),
+                Due::Frame { sink, ticket, gated } => Some((Rc::clone(sink), *ticket, !gated || gate.is_free())),
             };
             entry.frames -= 1;
             if entry.frames == 0 {
@@ -389,19 +417,9 @@ impl State {
         let start = self.end();
         write(&mut self.out);
         self.pending.push_back(Pending { due, frames, start });
+        self.gathered += 1;
     }
 }
-
-impl Gate {
-    fn answered(&mut self, frame: &[u8]) {
-        self.free = frame == b":0\r\n";
-        let next = self.avoid.1.clamp(AVOID.0, AVOID.1);
-        self.avoid = if self.free { (0, AVOID.0) } else { (next, next * 2) };
-    }
-}
-
-/// How many requests go past a gate that was closed: at first, and at most.
-const AVOID: (u32, u32) = (32, 1024);
 
 /// The read side of a connection.
 #[derive(Default)]
@@ -427,6 +445,9 @@ impl Frame<'_> {
 
 /// The connection's replies can no longer be told apart.
 struct Desync;
+
+/// So many requests leave without waiting for more: then little would be saved, and the shard had better begin.
+const COMPANY: usize = 32;
 
 /// How much is read at once.
 const READ_BYTES: usize = 32 * 1024;
