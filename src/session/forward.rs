@@ -42,6 +42,10 @@ struct Run {
     commands: Vec<Routed>,
 }
 
+/// So many writes are half a batch: where they wait for their turn, what comes now had better go by another connection. Few go together,
+/// which costs less.
+const CROWD: usize = 64;
+
 /// A script must not keep the shard from other clients for long.
 const RUN_COMMANDS_MAX: usize = 256;
 
@@ -109,8 +113,9 @@ impl Session {
         let connection = |lane| node.armed(place.db, self.client.proto(), lane, gate::watch_and_look());
         if !self.window.has_writes() {
             // Nothing is under way that it would overtake.
-            let crowded = connection(ArmedLane::First).is_crowded() && connection(ArmedLane::Second).is_ready();
-            self.armed_lane = if crowded { ArmedLane::Second } else { ArmedLane::First };
+            let waiting = |lane: &ArmedLane| connection(*lane).waiting();
+            let roomy = ArmedLane::all().find(|lane| waiting(lane) < CROWD).or_else(|| ArmedLane::all().min_by_key(waiting));
+            self.armed_lane = roomy.filter(|lane| *lane == ArmedLane::default() || connection(*lane).is_ready()).unwrap_or_default();
         }
         let armed = connection(self.armed_lane);
         if !armed.is_ready() {

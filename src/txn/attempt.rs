@@ -131,7 +131,7 @@ impl Target {
 
     /// The connection for writes under a watch on the gate; none in a cluster.
     pub(super) fn armed(&self, proto: Proto) -> Option<Rc<ArmedConn>> {
-        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, ArmedLane::First, gate::watch_and_look()))
+        self.place.slot.is_none().then(|| self.node.armed(self.place.db, proto, ArmedLane::default(), gate::watch_and_look()))
     }
 
     /// A connection of its own to the node.

@@ -9,8 +9,8 @@
 //!
 //! Whoever takes a lock touches the gate, so if EXEC carries the writes out there was no lock in their way, and it has carried them out
 //! by itself: native commands, native replies, no script, no check for each key. The tail arms the connection for the next batch, which
-//! is why one batch is in flight at a time; what comes meanwhile gathers. Where much is written there is a second connection of this kind
-//! for a part of the sessions, each of which keeps to one while anything it wrote is under way. EXEC answers nil when somebody has taken a lock: nothing
+//! is why one batch is in flight at a time; what comes meanwhile gathers. Where much is written there are more connections of this kind,
+//! each for a part of the sessions, which keep to one while anything they wrote is under way. EXEC answers nil when somebody has taken a lock: nothing
 //! ran, every write goes back to its session, and the sessions make their writes in another way until the gate is free again.
 //!
 //! | what happens | the writes of the batch | what gathered behind it |
@@ -136,9 +136,9 @@ impl ArmedConn {
         }
     }
 
-    /// Whether so much has gathered that what comes now had better go elsewhere. Little goes together, which costs less.
-    pub fn is_crowded(&self) -> bool {
-        self.state.borrow().gathered.back().is_some_and(|batch| batch.commands >= CROWD_COMMANDS)
+    /// How many commands wait for a batch to be answered.
+    pub fn waiting(&self) -> usize {
+        self.state.borrow().gathered.iter().map(|batch| batch.commands).sum()
     }
 
     /// Sends `requests`, all in one step, each of whose replies is given to `sink` with `ticket`, in their order; or `sink` is told that
@@ -346,12 +346,10 @@ fn deliver(members: Vec<Member>, mut replies: &[u8], whole: Option<&Bytes>) {
     }
 }
 
-/// A batch must not keep the shard from other clients for long.
-const BATCH_COMMANDS_MAX: usize = 512;
+/// The shard answers a batch when it has carried out the whole, and meanwhile nobody else: small ones are answered sooner, and what stands
+/// around this many costs little. Of short values they are just what Redis reads at once (`PROTO_IOBUF_LEN` in its `server.h`: 16 KiB).
+const BATCH_COMMANDS_MAX: usize = 128;
 const BATCH_BYTES_MAX: usize = 256 * 1024;
-
-/// More commands than this are worth a batch of their own.
-const CROWD_COMMANDS: usize = 64;
 
 /// The replies to MULTI, EXEC, WATCH and EXISTS.
 const FRAMES_AROUND: u32 = 4;

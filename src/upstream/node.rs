@@ -50,12 +50,14 @@ type Armed = (u32, Proto, ArmedLane, Rc<ArmedConn>);
 
 /// Which of the armed connections to one database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ArmedLane {
-    /// The one that is taken as long as it has room.
-    #[default]
-    First,
-    /// The other.
-    Second,
+pub struct ArmedLane(u8);
+
+impl ArmedLane {
+    /// All there are, first the one that is taken as long as it has room: so many that weft puts together what goes by some while the shard
+    /// carries out what came by others.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..4).map(Self)
+    }
 }
 
 impl Node {
@@ -100,8 +102,7 @@ impl Node {
 
     /// The connection for writes to database `db`, whose gate is watched and looked at by `tail`.
     ///
-    /// There is one for each `lane`, since one that has a batch in flight sends the next when that is answered: where much is written
-    /// the shard carries out what came by one while weft puts together what goes by the other.
+    /// There is one for each `lane`, since one that has a batch in flight sends the next when that is answered.
     pub fn armed(&self, db: u32, proto: Proto, lane: ArmedLane, tail: &Bytes) -> Rc<ArmedConn> {
         let mut armed = self.armed.borrow_mut();
         if let Some((.., conn)) = armed.iter().find(|entry| entry.0 == db && entry.1 == proto && entry.2 == lane) {

@@ -194,7 +194,7 @@ impl Lock {
     }
 }
 
-/// More than one batch takes, so that some go by the second connection for writes.
+/// More than one batch takes, so that some go by further connections for writes.
 #[test]
 fn each_of_many_pipelines_is_carried_out_in_its_order() {
     let shards = Shards::start(Mode::Static, Flavor::Redis, 2);
