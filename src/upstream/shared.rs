@@ -1,11 +1,12 @@
 //! Hot path: the shared connection to a shard, pipelining the requests of all sessions of a worker.
 //!
 //! One task owns the socket. Sessions append their requests to its output buffer and wake it; whatever gathered until it runs goes out
-//! in one write. A connection with [`Pace::Gathering`] first lets the worker look once at what its other sockets have brought, which
-//! takes a fraction of a microsecond where they have brought nothing: nearly twice as many requests leave together where many clients send
-//! one each, and the shard reads and answers them at once. Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that
-//! nothing is copied and nothing stays. It connects when the
-//! first request comes, and again after a failure; a request is never sent a second time.
+//! in one write. A connection with [`Pace::Gathering`] first lets the worker look once at what its other sockets have brought, unless there
+//! is but one request and nothing is in flight (so also Nagle, RFC 896): nearly twice as many requests leave together where many clients
+//! send one each, and the shard reads and answers them at once.
+//!
+//! Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that nothing is copied
+//! and nothing stays. The task connects when the first request comes, and again after a failure; a request is never sent a second time.
 //!
 //! Requests that owe a check of the participant's gate (see `txn::gate`) share one: the first of them puts it into the output, and
 //! those that follow are covered by it as long as none of its bytes was sent. Once it is on its way, the next one brings its own: the
@@ -53,7 +54,8 @@ pub trait ReplySink {
 pub enum Pace {
     /// As soon as its task runs.
     Prompt,
-    /// When those have had their turn as well whose sockets had something to read by then, unless there are many requests already.
+    /// When those have had their turn as well whose sockets had something to read by then, unless there are many requests already, or one
+    /// that is alone.
     Gathering,
 }
 
@@ -140,6 +142,7 @@ impl SharedConn {
             drop(state);
             return sink.failed(ticket, UpstreamError::NotSent);
         }
+        state.gathered += 1;
         state.append(Due::Frame { sink, ticket, gated: false }, frames, write);
         if let Some(waker) = state.waker.take() {
             drop(state);
@@ -159,6 +162,7 @@ impl SharedConn {
         if state.gate.owes_look(written, end) {
             state.append(Due::Gate, 1, |out| out.extend_from_slice(check));
         }
+        state.gathered += 1;
         state.append(Due::Frame { sink, ticket, gated: true }, 1, write);
         if let Some(waker) = state.waker.take() {
             drop(state);
@@ -283,7 +287,8 @@ impl SharedConn {
     /// Whether others have their turn first: then the task runs again when the worker has looked at its sockets.
     fn gathers(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state.borrow_mut();
-        state.gathers = self.pace == Pace::Gathering && !state.gathers && (1..COMPANY).contains(&state.gathered);
+        let alone = state.gathered == 1 && state.pending.front().is_none_or(|first| first.start >= state.written);
+        state.gathers = self.pace == Pace::Gathering && !state.gathers && !alone && (1..COMPANY).contains(&state.gathered);
         if state.gathers {
             state.waker = None;
             // Pending, and runs the task again after the look.
@@ -417,7 +422,6 @@ impl State {
         let start = self.end();
         write(&mut self.out);
         self.pending.push_back(Pending { due, frames, start });
-        self.gathered += 1;
     }
 }
 

@@ -56,7 +56,7 @@ fn pongs() -> std::net::SocketAddr {
     address
 }
 
-/// How many bytes of a first request still wait when a second one comes, for which a socket had something before the first was made.
+/// How many bytes of the first `requests` still wait when another one comes, for which a socket had something before they were made.
 fn waiting_behind(pace: Pace, requests: usize) -> usize {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     LocalSet::new().block_on(&runtime, async move {
@@ -96,7 +96,8 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
 #[test]
 fn a_few_requests_wait_for_those_whose_sockets_have_something_and_many_do_not() {
-    assert_eq!(waiting_behind(Pace::Gathering, 1), PING.len());
+    assert_eq!(waiting_behind(Pace::Gathering, 1), 0, "it is alone");
+    assert_eq!(waiting_behind(Pace::Gathering, 2), 2 * PING.len());
     assert_eq!(waiting_behind(Pace::Gathering, COMPANY), 0);
-    assert_eq!(waiting_behind(Pace::Prompt, 1), 0);
+    assert_eq!(waiting_behind(Pace::Prompt, 2), 0);
 }
