@@ -1,3 +1,5 @@
+//! What leaves together, seen at what still waits when somebody else has their turn.
+
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::cell::Cell;
