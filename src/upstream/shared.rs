@@ -1,9 +1,9 @@
 //! Hot path: the shared connection to a shard, pipelining the requests of all sessions of a worker.
 //!
 //! One task owns the socket. Sessions append their requests to its output buffer and wake it; whatever gathered until it runs goes out
-//! in one write. A connection with [`Pace::Gathering`] first lets the worker look once at what its other sockets have brought, unless there
-//! is but one request and nothing is in flight (so also Nagle, RFC 896): nearly twice as many requests leave together where many clients
-//! send one each, and the shard reads and answers them at once.
+//! in one write. A connection with [`Pace::Gathering`] first lets the worker look once at what its other sockets have brought, where that
+//! has brought others of late (see `company`): nearly twice as many requests leave together where many clients send one each, and the
+//! shard reads and answers them at once.
 //!
 //! Replies are handed to their sinks in order: small ones as slices of the read buffer, large ones cut out of it, so that nothing is copied
 //! and nothing stays. The task connects when the first request comes, and again after a failure; a request is never sent a second time.
@@ -24,6 +24,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
+use self::company::Company;
 use self::gate::Gate;
 use super::error::UpstreamError;
 use super::node::{Link, connect};
@@ -31,6 +32,7 @@ use super::run::Run;
 use crate::metrics::Counter;
 use crate::resp::ReplyScanner;
 
+mod company;
 mod gate;
 #[cfg(test)]
 mod tests;
@@ -54,8 +56,8 @@ pub trait ReplySink {
 pub enum Pace {
     /// As soon as its task runs.
     Prompt,
-    /// When those have had their turn as well whose sockets had something to read by then, unless there are many requests already, or one
-    /// that is alone.
+    /// When those have had their turn as well whose sockets had something to read by then, unless there are many requests already, or
+    /// that was in vain of late.
     Gathering,
 }
 
@@ -74,9 +76,9 @@ struct State {
     /// How often the connection was lost: what lived in it (a watch) is gone when this has changed.
     losses: u64,
     gate: Gate,
-    /// How many requests have gathered, and whether others have their turn before they are sent.
+    /// How many requests have gathered, and whether they wait for others.
     gathered: usize,
-    gathers: bool,
+    company: Company,
     /// Of the connection's task; none while others have their turn: it runs after them in any case.
     waker: Option<Waker>,
     /// Bytes that gather elsewhere and will be appended.
@@ -121,7 +123,7 @@ impl SharedConn {
                 gate: Gate::default(),
                 waker: None,
                 gathered: 0,
-                gathers: false,
+                company: Company::default(),
                 behind: 0,
                 room: Vec::new(),
                 answered: 0,
@@ -287,14 +289,14 @@ impl SharedConn {
     /// Whether others have their turn first: then the task runs again when the worker has looked at its sockets.
     fn gathers(&self, cx: &mut Context<'_>) -> bool {
         let mut state = self.state.borrow_mut();
-        let alone = state.gathered == 1 && state.pending.front().is_none_or(|first| first.start >= state.written);
-        state.gathers = self.pace == Pace::Gathering && !state.gathers && !alone && (1..COMPANY).contains(&state.gathered);
-        if state.gathers {
+        let gathered = state.gathered;
+        let gathers = self.pace == Pace::Gathering && state.company.is_awaited(gathered);
+        if gathers {
             state.waker = None;
             // Pending, and runs the task again after the look.
             let _ = pin!(tokio::task::yield_now()).poll(cx);
         }
-        state.gathers
+        gathers
     }
 
     fn register(&self, cx: &Context<'_>) {
@@ -449,9 +451,6 @@ impl Frame<'_> {
 
 /// The connection's replies can no longer be told apart.
 struct Desync;
-
-/// So many requests leave without waiting for more: then little would be saved, and the shard had better begin.
-const COMPANY: usize = 32;
 
 /// How much is read at once.
 const READ_BYTES: usize = 32 * 1024;
