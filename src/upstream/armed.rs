@@ -10,8 +10,8 @@
 //! Whoever takes a lock touches the gate, so if EXEC carries the writes out there was no lock in their way, and it has carried them out
 //! by itself: native commands, native replies, no script, no check for each key. The tail arms the connection for the next batch, which
 //! is why one batch is in flight at a time; what comes meanwhile gathers. Where much is written there are more connections of this kind,
-//! each for a part of the sessions, which keep to one while anything they wrote is under way. EXEC answers nil when somebody has taken a lock: nothing
-//! ran, every write goes back to its session, and the sessions make their writes in another way until the gate is free again.
+//! each for a part of the sessions, which keep to one while anything they wrote is under way. EXEC answers nil when somebody has taken a
+//! lock: nothing ran, every write goes back to its session, and the sessions make their writes in another way until the gate is free again.
 //!
 //! | what happens | the writes of the batch | what gathered behind it |
 //! |---|---|---|

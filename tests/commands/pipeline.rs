@@ -2,7 +2,7 @@
 
 use weft::slot::Slot;
 
-use crate::support::{Client, Flavor, Mode, Reply, Shards, Stage, Weft, encode, on_each};
+use crate::support::{Client, Flavor, Mode, PATIENCE, Reply, Shards, Stage, Weft, encode, eventually, on_each};
 
 /// Numbers that look random and are the same each time.
 struct Numbers(u64);
@@ -212,4 +212,40 @@ fn each_of_many_pipelines_is_carried_out_in_its_order() {
             });
         }
     });
+}
+
+#[test]
+fn writes_take_another_connection_where_half_a_batch_waits_for_the_first() {
+    let mut shards = Shards::start(Mode::Static, Flavor::Redis, 1);
+    let weft = Weft::setup(&shards).set("workers", 1).set("upstream.connect_timeout_ms", 60_000).set("upstream.reply_timeout_ms", 60_000);
+    let weft = weft.start();
+    let mut server = shards.server(0).client();
+    // A batch ends with a look at the gate.
+    let mut connections = || server.call("CLIENT LIST").text().unwrap().lines().filter(|line| line.contains(" cmd=exists ")).count();
+    let mut clients = ["first", "second", "third"].map(|name| {
+        let mut client = weft.client();
+        client.must_ok(&["CLIENT", "SETNAME", name]);
+        (name, client)
+    });
+    // The first batch is an empty one that arms the connection; weft knows that it is armed when one with a write was answered.
+    let mut watcher = shards.server(0).client();
+    eventually(PATIENCE, "a write has gone by the first one", || {
+        clients[0].1.must_ok("SET first 0");
+        let batches = watcher.call("INFO commandstats").text().unwrap();
+        batches.lines().any(|line| line.starts_with("cmdstat_exec:") && !line.starts_with("cmdstat_exec:calls=1,"))
+    });
+    assert_eq!(connections(), 1);
+
+    shards.server(0).process().pause();
+    let mut looker = weft.client();
+    for ((name, client), writes) in clients.iter_mut().zip([1, 64, 1]) {
+        client.send_raw((0..writes).flat_map(|_| encode(&["INCR", name])).collect::<Vec<u8>>());
+        let is_sent = |line: &str| line.contains(&format!(" name={name} ")) && line.contains(" cmd=incr ");
+        eventually(PATIENCE, "it is sent", || looker.call("CLIENT LIST").text().unwrap().lines().any(is_sent));
+    }
+    shards.server(0).process().resume();
+    for ((_, client), writes) in clients.iter_mut().zip([1, 64, 1]) {
+        (1..=writes).for_each(|step| assert_eq!(client.receive(), Reply::Integer(step)));
+    }
+    eventually(PATIENCE, "the second one is there", || connections() == 2);
 }
